@@ -1,0 +1,97 @@
+# Every command of this project. `make` alone lists them.
+#
+# They work on a fresh Debian machine that has Python 3.11 or newer, git and make, as root; without root, `make env`
+# names the Debian packages to ask for. Nothing reads from a terminal.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# What exists of the two packages; the other parts of the house join by being there.
+PACKAGES := $(patsubst %/__init__.py,%,$(wildcard ppl_jax/__init__.py ppx/__init__.py))
+LINTED   := $(PACKAGES) $(wildcard tests benchmarks examples)
+
+# The environment is refreshed when pyproject.toml changes, or a package appears (editable installs list packages).
+STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml; echo $(PACKAGES); } | cksum | cut -d' ' -f1)
+
+SHELL := /bin/bash
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax-cache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help env system-packages build lint test test-all demo bench clean distclean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: system-packages $(STAMP) ## make or refresh .venv and install what is missing (PYTHON=... chooses the interpreter)
+
+# Each line: a command that succeeds when the thing is there, and the Debian package that brings it.
+define SYSTEM_NEEDS
+command -v cmake : cmake
+command -v c++ : g++
+command -v flatc : flatbuffers-compiler
+echo '#include <zmq.h>' | c++ -E -x c++ - : libzmq3-dev
+echo '#include <flatbuffers/base.h>' | c++ -E -x c++ - : libflatbuffers-dev
+test -x $(BIN)/python || $(PYTHON) -c 'import venv, ensurepip' : python3-venv
+endef
+export SYSTEM_NEEDS
+
+system-packages:
+	@missing=; \
+	while IFS= read -r line; do \
+	    sh -c "$${line%% : *}" >/dev/null 2>&1 </dev/null || missing="$$missing $${line##* : }"; \
+	done <<< "$$SYSTEM_NEEDS"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "env: installing Debian packages:$$missing"; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq </dev/null && \
+	        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $$missing </dev/null >/dev/null; \
+	else \
+	    echo "env: these Debian packages are missing:$$missing" >&2; \
+	    echo "env: install them (as root: apt-get install$$missing) and run make again." >&2; \
+	    exit 1; \
+	fi
+
+$(STAMP):
+	@if [ ! -x $(BIN)/python ]; then \
+	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	        { echo "env: Python 3.11 or newer is needed, $(PYTHON) is older; say make PYTHON=python3.11" >&2; exit 1; }; \
+	    echo "env: making $(VENV) with $$($(PYTHON) --version)"; \
+	    $(PYTHON) -m venv $(VENV); \
+	fi
+	@echo "env: installing this project, editable, with the extras dev, train, arviz and plots"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,train,arviz,plots]' </dev/null
+	@rm -f $(VENV)/.installed-* && touch $@
+
+build: env ## build the C++ front end in build/cpp
+	@if [ -f ppx/cpp/CMakeLists.txt ]; then \
+	    cmake -S ppx/cpp -B build/cpp -DCMAKE_BUILD_TYPE=Release >build/cmake.log || { cat build/cmake.log; exit 1; }; \
+	    cmake --build build/cpp --parallel "$$(nproc)"; \
+	fi
+
+lint: env ## ruff and mypy
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/mypy $(PACKAGES)
+
+test: lint build ## what continuous integration runs: lint, types, the tests that take seconds
+	$(BIN)/python -m pytest
+
+test-all: lint build ## the deep checks too (minutes)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+demo: build ## the example to see first
+	$(BIN)/python examples/demo.py
+
+bench: build ## time this project, beside the peer where it can be installed
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove what the commands above left in build/, the peer's environment apart
+	@for path in build/* build/.[!.]*; do [ "$$path" = build/peer-venv ] || rm -rf "$$path"; done
+	@rm -rf dist *.egg-info .hypothesis
+	@find . -path ./$(VENV) -prune -o -path ./build -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environments as well
+	rm -rf $(VENV) build

@@ -1,0 +1,90 @@
+"""Every error a user of ppl_jax can cause: what happened, where, what was expected, and what to do.
+
+The messages are complete sentences, so that a traceback's last line is enough to act on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+class PPLError(Exception):
+    """Base class. ``finished``, where an engine sets it, holds the Empirical of the traces finished before the error."""
+
+    finished: Any = None
+
+
+class ParameterError(PPLError, ValueError):
+    """A distribution was given a parameter outside its domain."""
+
+    def __init__(self, family: str, parameter: str, value: Any, expected: str):
+        self.family, self.parameter, self.value, self.expected = family, parameter, value, expected
+        super().__init__(
+            f"{family}: parameter '{parameter}' must be {expected}, got {value!r}. "
+            f"Check the expression that computes '{parameter}'."
+        )
+
+
+class SiteError(PPLError):
+    """Something is wrong at one site; the message names it."""
+
+    def __init__(self, site: Any, problem: str, remedy: str):
+        self.address, self.instance, self.name = site.address, site.instance, site.name
+        super().__init__(f"{describe_site(site)}: {problem} {remedy}")
+
+
+class ObservationError(SiteError, ValueError):
+    """An observed value is missing, NaN, of the wrong shape or of the wrong type."""
+
+
+class UnknownObservationError(PPLError, KeyError):
+    """Observations were given under names at which the model never observed or sampled."""
+
+    def __init__(self, unknown: Iterable[str], known: Iterable[str], num_traces: int):
+        unknown, known = sorted(unknown), sorted(known)
+        hints = [f"'{n}' (did you mean '{m[0]}'?)" if (m := get_close_matches(n, known, 1)) else f"'{n}'" for n in unknown]
+        self.unknown, self.known = unknown, known
+        self.message = (
+            f"No site of the model is named {', '.join(hints)} in any of {num_traces} traces. The named sites are: "
+            f"{', '.join(repr(k) for k in known) or 'none'}. Correct the names in `observations`, or name the observe."
+        )
+        super().__init__(self.message)
+
+    def __str__(self) -> str:  # KeyError would show the repr
+        return self.message
+
+
+class DegenerateWeightsError(PPLError, ValueError):
+    """All importance weights are zero (or one is NaN or +inf), so no expectation exists."""
+
+
+class NoLatentsError(PPLError, ValueError):
+    """The model has no controlled latent variable for the engine to move."""
+
+
+class ModelError(PPLError, RuntimeError):
+    """The model raised; the original exception is the cause, ``finished`` the traces before it."""
+
+
+class UntraceableModelError(PPLError, TypeError):
+    """``backend="jax"`` was asked for a model that JAX cannot trace."""
+
+
+class SupportError(SiteError, ValueError):
+    """A value that was to be fixed at a site lies outside the distribution's support."""
+
+
+class StorageError(PPLError, ValueError):
+    """A file is missing, truncated or of another format, or a value cannot be stored without pickle."""
+
+
+class InterruptedRunWarning(UserWarning):
+    """A run was interrupted; what it returned holds the traces finished before."""
+
+
+def describe_site(site: Any) -> str:
+    """One phrase that identifies a site to a person: its kind, name, address and instance."""
+    name = f" '{site.name}'" if site.name else ""
+    return f"{site.kind} site{name} at {site.address or '?'} (instance {site.instance})"

@@ -1,0 +1,351 @@
+"""Effect handlers: what may happen between a model's primitive and the engine.
+
+Every handler is an immutable value that can be used in two ways, as in numpyro: around a model,
+``seed(condition(model, data={"y": 2.0}), seed=0)()``, or as a context manager, ``with seed(seed=0): model()``. The state
+of one use lives in a messenger on the stack, never in the handler, so one handler may serve many threads at once.
+Inner handlers see a site first; the engine is always outermost.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ppl_jax.distributions.base import Distribution
+from ppl_jax.errors import PPLError, SupportError
+from ppl_jax.primitives import FACTOR, SAMPLE, Site, check_value, pop, push
+from ppl_jax.streams import Stream, check_seed
+from ppl_jax.traces import Trace
+
+Model = Callable[..., Any]
+
+
+class Messenger:
+    """A messenger that lets everything pass; the base of those below."""
+
+    __slots__ = ()
+
+    def process(self, site: Site) -> None:
+        pass
+
+    def postprocess(self, site: Site) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Handler:
+    """Base of the handlers. Subclasses say what one use of them does by ``messenger()``."""
+
+    model: Model | None = None
+
+    def messenger(self) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.model is None:
+            raise PPLError(
+                f"{type(self).__name__} was called without a model. Give one, {type(self).__name__}(model, ...), "
+                "or use the handler in a with statement."
+            )
+        push(self.messenger(), sys._getframe())
+        try:
+            return self.model(*args, **kwargs)
+        finally:
+            pop()
+
+    def __enter__(self) -> Any:
+        messenger = self.messenger()
+        push(messenger, sys._getframe(1).f_back)
+        return messenger
+
+    def __exit__(self, *exception: object) -> None:
+        pop()
+
+
+# -- seed ---------------------------------------------------------------------------------------------------------------
+
+
+class SeedMessenger(Messenger):
+    __slots__ = ("rng",)
+
+    def __init__(self, rng: Stream):
+        self.rng = rng
+
+    def process(self, site: Site) -> None:
+        if site.rng is None:
+            site.rng = self.rng
+
+
+@dataclass(frozen=True)
+class seed(Handler):  # noqa: N801 - handlers read as verbs, as in numpyro
+    """Draws come from the stream ``(seed, index)``.
+
+    Args:
+      model: the model, or None in a with statement.
+      seed: integer in [0, 2**64).
+      index: which execution of the run this is.
+    """
+
+    seed: int = 0
+    index: int = 0
+
+    def messenger(self) -> SeedMessenger:
+        return SeedMessenger(Stream(check_seed(self.seed), self.index))
+
+
+# -- trace --------------------------------------------------------------------------------------------------------------
+
+
+class TraceMessenger(Messenger):
+    """Numbers instances and records sites; ``trace`` is what was recorded so far."""
+
+    __slots__ = ("counts", "result", "sites")
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+        self.counts: dict[str, int] = {}
+        self.result: Any = None
+
+    def process(self, site: Site) -> None:
+        self.counts[site.address] = site.instance = self.counts.get(site.address, 0) + 1
+
+    def postprocess(self, site: Site) -> None:
+        self.sites.append(site)
+
+    @property
+    def trace(self) -> Trace:
+        return Trace(tuple(self.sites), self.result)
+
+
+@dataclass(frozen=True)
+class trace(Handler):  # noqa: N801
+    """Records the sites. ``trace(model).get_trace(*args)`` gives the Trace; so does ``.trace`` of a with statement."""
+
+    def messenger(self) -> TraceMessenger:
+        return TraceMessenger()
+
+    def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """Runs the model once and returns its Trace."""
+        with self as recorder:
+            if self.model is None:
+                raise PPLError("get_trace needs a model: write trace(model).get_trace(...).")
+            recorder.result = self.model(*args, **kwargs)
+        return recorder.trace
+
+
+# -- condition, substitute, replay ----------------------------------------------------------------------------------------
+
+
+class ConditionMessenger(Messenger):
+    __slots__ = ("data",)
+
+    def __init__(self, data: Mapping[str, Any]):
+        self.data = data
+
+    def process(self, site: Site) -> None:
+        if site.name in self.data and site.distribution is not None and site.kind != FACTOR:
+            site.value = check_value(site, self.data[site.name])
+            site.observed = True
+
+
+@dataclass(frozen=True)
+class condition(Handler):  # noqa: N801
+    """Turns sites into observations of the given data, by name; data win over a value given in the model.
+
+    Args:
+      model: the model, or None in a with statement.
+      data: name -> value of the site's shape.
+
+    Raises:
+      ObservationError: at the site, if a value has another shape or is NaN.
+    """
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def messenger(self) -> ConditionMessenger:
+        return ConditionMessenger(self.data)
+
+
+class SubstituteMessenger(Messenger):
+    __slots__ = ("data",)
+
+    def __init__(self, data: Mapping[str, Any]):
+        self.data = data
+
+    def process(self, site: Site) -> None:
+        if site.kind == SAMPLE and not site.observed and site.value is None and site.name in self.data:
+            site.value = fixed_value(site, self.data[site.name])
+
+
+@dataclass(frozen=True)
+class substitute(Handler):  # noqa: N801
+    """Fixes latent draws to the given values, by name; they stay latents and count towards the prior.
+
+    Raises:
+      SupportError: at the site, if a value has density zero there.
+    """
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def messenger(self) -> SubstituteMessenger:
+        return SubstituteMessenger(self.data)
+
+
+def fixed_value(site: Site, value: Any) -> Any:
+    """``value`` checked against the site's shape and support."""
+    value = check_value(site, value)
+    low, high = site.distribution.support
+    try:
+        inside = bool(((value >= low) & (value <= high)).all()) if hasattr(value, "all") else bool(low <= value <= high)
+    except Exception:  # traced values or array bounds of another rank: JAX judges them by their density
+        return value
+    if not inside:
+        raise SupportError(site, f"the value {value!r} lies outside the support of {site.distribution!r}.", "Change it.")
+    return value
+
+
+class ReplayMessenger(Messenger):
+    __slots__ = ("counts", "values")
+
+    def __init__(self, values: Mapping[tuple[str, int], Site]):
+        self.values = values
+        self.counts: dict[str, int] = {}
+
+    def process(self, site: Site) -> None:
+        instance = self.counts[site.address] = self.counts.get(site.address, 0) + 1
+        if site.kind == SAMPLE and not site.observed and site.value is None:
+            earlier = self.values.get((site.address, instance))
+            if earlier is not None and reusable(earlier, site):
+                site.value = earlier.value
+
+
+@dataclass(frozen=True)
+class replay(Handler):  # noqa: N801
+    """Gives latent draws the values they had in an earlier trace, by (address, instance); new ones are drawn afresh."""
+
+    trace: Trace | None = None
+
+    def messenger(self) -> ReplayMessenger:
+        sites = self.trace.sites if self.trace is not None else ()
+        return ReplayMessenger({(site.address, site.instance): site for site in sites if site.is_latent})
+
+
+def reusable(earlier: Site, site: Site) -> bool:
+    """Whether a value drawn at ``earlier`` may stand at ``site``: same family and shape of distribution."""
+    old, new = earlier.distribution, site.distribution
+    return type(old) is type(new) and old.shape == new.shape
+
+
+# -- block, control, inflate, propose ---------------------------------------------------------------------------------------
+
+
+class BlockMessenger(Messenger):
+    __slots__ = ("hides",)
+
+    def __init__(self, hides: Callable[[Site], bool]):
+        self.hides = hides
+
+    def process(self, site: Site) -> None:
+        if self.hides(site):
+            site.hidden = True
+
+
+@dataclass(frozen=True)
+class block(Handler):  # noqa: N801
+    """Hides sites from everything outside: they are drawn, but neither recorded, conditioned on nor scored.
+
+    Args:
+      model: the model, or None in a with statement.
+      hide: predicate on a Site, or a collection of names; None hides all.
+    """
+
+    hide: Any = None
+
+    def messenger(self) -> BlockMessenger:
+        return BlockMessenger(_predicate(self.hide))
+
+
+def _predicate(which: Any) -> Callable[[Site], bool]:
+    if which is None:
+        return lambda site: True
+    if callable(which):
+        return which
+    names = frozenset([which] if isinstance(which, str) else which)
+    return lambda site: site.name in names
+
+
+class ControlMessenger(Messenger):
+    __slots__ = ("choose",)
+
+    def __init__(self, choose: Callable[[Site], bool]):
+        self.choose = choose
+
+    def process(self, site: Site) -> None:
+        if site.kind == SAMPLE:
+            site.control = self.choose(site)
+
+
+@dataclass(frozen=True)
+class control(Handler):  # noqa: N801
+    """Says which latent draws engines may propose for.
+
+    Args:
+      model: the model, or None in a with statement.
+      on: predicate on a Site, or a collection of names: these are controlled, all others are nuisance draws.
+    """
+
+    on: Any = None
+
+    def messenger(self) -> ControlMessenger:
+        return ControlMessenger(_predicate(self.on))
+
+
+class ProposeMessenger(Messenger):
+    __slots__ = ("propose",)
+
+    def __init__(self, propose: Callable[[Site], Distribution | None]):
+        self.propose = propose
+
+    def process(self, site: Site) -> None:
+        if site.kind == SAMPLE and not site.observed and site.value is None and site.control:
+            site.proposal = self.propose(site)
+
+
+@dataclass(frozen=True)
+class propose(Handler):  # noqa: N801
+    """Draws controlled latents from ``proposal(site)`` in place of the prior; the importance weight is corrected.
+
+    Args:
+      model: the model, or None in a with statement.
+      proposal: function of the Site giving a Distribution of the same shape and at least the same support, or None
+        for the prior.
+    """
+
+    proposal: Callable[[Site], Distribution | None] = field(default=lambda site: None)
+
+    def messenger(self) -> ProposeMessenger:
+        return ProposeMessenger(self.proposal)
+
+
+@dataclass(frozen=True)
+class inflate(Handler):  # noqa: N801
+    """Prior inflation: controlled latents are drawn from a wider prior, and the importance weight is corrected.
+
+    Rare events become frequent among the traces without any change to what their weighted average means.
+
+    Args:
+      model: the model, or None in a with statement.
+      scale: how much wider (3.0 triples the standard deviation of a normal; see ``Distribution.inflated``).
+      names: the names to inflate; None for all controlled latents.
+    """
+
+    scale: float = 3.0
+    names: Any = None
+
+    def messenger(self) -> ProposeMessenger:
+        if not self.scale >= 1.0:
+            raise ValueError(f"inflate: scale must be at least 1, got {self.scale!r}.")
+        applies = _predicate(self.names)
+        return ProposeMessenger(lambda site: site.distribution.inflated(self.scale) if applies(site) else None)

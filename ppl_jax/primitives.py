@@ -1,0 +1,332 @@
+"""The primitives a model calls, and the message (a Site) each sends up the stack of handlers.
+
+A model is any callable. ``sample``, ``observe``, ``factor`` and ``tag`` build a :class:`Site` and pass it to the
+handlers in force, innermost first; whoever knows the value fills it in. The stack lives in a ``ContextVar``, so threads,
+greenlets and asyncio tasks each have their own. Outside any handler a model runs as plain Python: ``sample`` draws from
+the operating system's randomness, ``observe`` returns its value or draws one, ``factor`` and ``tag`` do nothing. Under
+numpyro's handlers the primitives pass themselves on to numpyro.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+
+from ppl_jax.addresses import call_site
+from ppl_jax.distributions.base import Distribution, is_tracer
+from ppl_jax.distributions.factor import Factor
+from ppl_jax.errors import ObservationError
+from ppl_jax.streams import Stream, check_seed
+
+SAMPLE, OBSERVE, FACTOR, TAG = "sample", "observe", "factor", "tag"
+
+
+class Site:
+    """One statement of one execution: the message while it travels, the record afterwards.
+
+    Attributes:
+      kind: "sample", "observe", "factor" or "tag".
+      address: the call site (see :mod:`ppl_jax.addresses`); ``instance``: 1 for its first visit in this execution, ...
+      name: what the user calls it, or None. Observations are matched by name.
+      distribution: the prior or likelihood; None for a tag.
+      value: what was drawn, observed or tagged; None while not yet known.
+      control: False marks a nuisance draw, for which no engine proposes.
+      observed: True where the value is data: an observe, a factor, or a sample that was conditioned on.
+      proposal: the distribution the value was drawn from, where it was not the prior; else None.
+    """
+
+    __slots__ = (
+        "_log_prob",
+        "address",
+        "control",
+        "distribution",
+        "hidden",
+        "instance",
+        "kind",
+        "name",
+        "observed",
+        "proposal",
+        "rng",
+        "value",
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        distribution: Any,
+        value: Any,
+        name: str | None,
+        address: str,
+        control: bool,
+        observed: bool,
+    ):
+        self.kind = kind
+        self.distribution = distribution
+        self.value = value
+        self.name = name
+        self.address = address
+        self.instance = 1
+        self.control = control
+        self.observed = observed
+        self.proposal: Distribution | None = None
+        self.rng: Any = None
+        self.hidden = False
+        self._log_prob: float | None = None
+
+    @property
+    def log_prob(self) -> float:
+        """Log density of the value under the distribution, summed over elements; 0 for a tag."""
+        known = self._log_prob
+        if known is None:
+            known = self._log_prob = 0.0 if self.kind is TAG else total_log_prob(self.distribution, self.value)
+        return known
+
+    @property
+    def log_weight(self) -> float:
+        """What the site adds to the importance weight: likelihood if observed, prior over proposal if proposed."""
+        if self.observed:
+            return self.log_prob
+        if self.proposal is None or self.kind != SAMPLE:
+            return 0.0
+        return self.log_prob - total_log_prob(self.proposal, self.value)
+
+    @property
+    def is_latent(self) -> bool:
+        return self.kind == SAMPLE and not self.observed
+
+    def __repr__(self) -> str:
+        return (
+            f"Site({self.kind}, address={self.address!r}, instance={self.instance}, name={self.name!r}, "
+            f"distribution={self.distribution!r}, value={self.value!r}, observed={self.observed})"
+        )
+
+
+def total_log_prob(distribution: Distribution, value: Any) -> Any:
+    """``distribution.log_prob(value)`` summed over elements: a float on the host, a scalar tracer under JAX."""
+    log_prob = distribution.log_prob(value)
+    if type(log_prob) is float:
+        return log_prob
+    return log_prob.sum() if is_tracer(log_prob) else float(np.sum(log_prob))
+
+
+class Messenger(Protocol):
+    """What stands on the stack while a handler is in force; holds the state of that one use of the handler."""
+
+    def process(self, site: Site) -> None:
+        """Sees the site on its way up: may set value, observed, proposal, rng or hidden."""
+
+    def postprocess(self, site: Site) -> None:
+        """Sees the site, outermost first, after its value is known."""
+
+
+class Frame:
+    """A link of the stack: a messenger, the frame outside it, and the Python frame at which the model was entered."""
+
+    __slots__ = ("entry", "messenger", "outer")
+
+    def __init__(self, messenger: Any, outer: Frame | None, entry: FrameType | None):
+        self.messenger = messenger
+        self.outer = outer
+        self.entry = entry
+
+
+_STACK: ContextVar[Frame | None] = ContextVar("ppl_jax_handlers", default=None)
+
+
+def push(messenger: Messenger, entry: FrameType | None) -> None:
+    """Puts a messenger innermost; addresses go on being counted from the outermost entry."""
+    outer = _STACK.get()
+    _STACK.set(Frame(messenger, outer, entry if outer is None else outer.entry))
+
+
+def pop() -> None:
+    """Removes the innermost messenger."""
+    top = _STACK.get()
+    _STACK.set(None if top is None else top.outer)
+
+
+def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
+    """Calls ``model()`` with ``messenger`` outermost and the ``ambient`` ones inside it; nothing further out sees it."""
+    entry = sys._getframe()
+    frame = Frame(messenger, None, entry)
+    for inner in ambient:
+        frame = Frame(inner, frame, entry)
+    token = _STACK.set(frame)
+    try:
+        return model()
+    finally:
+        _STACK.reset(token)
+
+
+def ambient_messengers(stop_at: type) -> tuple:
+    """The messengers in force, outermost first, up to (not including) the innermost of type ``stop_at``."""
+    found = []
+    for frame in frames():
+        if isinstance(frame.messenger, stop_at):
+            break
+        found.append(frame.messenger)
+    return tuple(reversed(found))
+
+
+def frames() -> Iterator[Frame]:
+    """The stack, innermost first."""
+    frame = _STACK.get()
+    while frame is not None:
+        yield frame
+        frame = frame.outer
+
+
+def send(site: Site, frame: Frame) -> None:
+    """Passes a site up the stack, settles its value, and passes it down again."""
+    if frame.outer is None:
+        frame.messenger.process(site)
+        if site.value is None:
+            _settle(site, frame)
+        frame.messenger.postprocess(site)
+        return
+    passed: list[Any] = []
+    current: Frame | None = frame
+    while current is not None:
+        current.messenger.process(site)
+        passed.append(current.messenger)
+        if site.hidden:
+            break
+        current = current.outer
+    if site.value is None:
+        _settle(site, frame)
+    for messenger in reversed(passed):
+        messenger.postprocess(site)
+
+
+def _settle(site: Site, frame: Frame | None) -> None:
+    """Draws the value nobody supplied, from the nearest stream in force."""
+    if site.kind is FACTOR or site.kind is TAG:
+        return
+    rng = site.rng
+    while rng is None and frame is not None:
+        rng = getattr(frame.messenger, "rng", None)
+        frame = frame.outer
+    if rng is None:
+        rng = Stream(check_seed(None))
+    site.value = (site.proposal or site.distribution).sample(rng)
+
+
+def sample(distribution: Distribution, name: str | None = None, *, address: str | None = None, control: bool = True) -> Any:
+    """Draws a random value: a latent variable of the program.
+
+    Args:
+      distribution: from :mod:`ppl_jax.distributions`.
+      name: how the user refers to it; needed to condition on it or to read it from a trace. Need not be unique.
+      address: an explicit call-site id in place of the automatic one.
+      control: False for a nuisance draw, recorded but never proposed for.
+
+    Returns:
+      The value: float, int or numpy array of ``distribution.shape`` (a JAX tracer when the model is being traced).
+    """
+    frame = _STACK.get()
+    if frame is None:
+        return _unhandled(SAMPLE, distribution, None, name, address, sys._getframe(1))
+    if address is None:
+        address = call_site(sys._getframe(1), frame.entry)
+    site = Site(SAMPLE, distribution, None, name, address, control, False)
+    send(site, frame)
+    return site.value
+
+
+def observe(distribution: Distribution, value: Any = None, name: str | None = None, *, address: str | None = None) -> Any:
+    """Conditions the program on a value having this distribution.
+
+    Args:
+      distribution: the likelihood.
+      value: the observed value, of ``distribution.shape``; None if the engine supplies it under ``name``. Data given
+        to the engine under ``name`` win over a value given here.
+      name: the key under which observations are given.
+      address: an explicit call-site id in place of the automatic one.
+
+    Returns:
+      The value used: the data, or in a prior run without data a draw from the distribution.
+    """
+    frame = _STACK.get()
+    if frame is None:
+        return _unhandled(OBSERVE, distribution, value, name, address, sys._getframe(1))
+    if address is None:
+        address = call_site(sys._getframe(1), frame.entry)
+    site = Site(OBSERVE, distribution, value, name, address, False, True)
+    if value is not None:
+        site.value = check_value(site, value)
+    send(site, frame)
+    return site.value
+
+
+def factor(log_factor: Any, name: str | None = None, *, address: str | None = None) -> None:
+    """Adds ``log_factor`` (a scalar, natural logarithm) to the log joint density of the execution."""
+    frame = _STACK.get()
+    distribution = Factor(log_factor)
+    if frame is None:
+        _unhandled(FACTOR, distribution, None, name, address, sys._getframe(1))
+        return
+    if address is None:
+        address = call_site(sys._getframe(1), frame.entry)
+    send(Site(FACTOR, distribution, None, name, address, False, True), frame)
+
+
+def tag(value: Any, name: str | None = None, *, address: str | None = None) -> Any:
+    """Records ``value`` in the trace under ``name`` without any effect on its probability; returns it."""
+    frame = _STACK.get()
+    if frame is None:
+        return _unhandled(TAG, None, value, name, address, sys._getframe(1))
+    if address is None:
+        address = call_site(sys._getframe(1), frame.entry)
+    send(Site(TAG, None, value, name, address, False, False), frame)
+    return value
+
+
+def _unhandled(kind: str, distribution: Any, value: Any, name: str | None, address: str | None, caller: FrameType) -> Any:
+    """What a primitive means with no handler of ours: numpyro's, if its handlers are in force, else plain Python."""
+    numpyro_primitives = sys.modules.get("numpyro.primitives")
+    if numpyro_primitives is not None and numpyro_primitives._PYRO_STACK:
+        from ppl_jax.numpyro_bridge import forward
+
+        return forward(kind, distribution, value, name or address or call_site(caller, None))
+    if kind in (SAMPLE, OBSERVE) and value is None:
+        return distribution.sample(Stream(check_seed(None)))
+    return value
+
+
+def check_value(site: Site, value: Any) -> Any:
+    """A given value as the site's distribution expects it: a scalar or numpy array of its shape, without NaN.
+
+    Raises:
+      ObservationError: wrong shape, not a number, or NaN. A value outside the support passes: its density is zero.
+    """
+    kind = type(value)
+    shape = site.distribution.shape
+    if shape == ():
+        if kind is float or kind is int:
+            if value == value:
+                return value
+        elif kind is bool:
+            return int(value)
+    if is_tracer(value):
+        return value
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(site, f"the value {value!r} is not numeric.", "Give a number or an array.") from error
+    if array.shape != shape:
+        raise ObservationError(
+            site,
+            f"the value has shape {array.shape}, but {site.distribution!r} has shape {shape}.",
+            "Give a value of the distribution's shape, or parameters of the data's shape.",
+        )
+    if np.isnan(array).any():
+        raise ObservationError(site, "the value is NaN.", "Leave missing data out of the model, or give the value.")
+    if shape == ():
+        number = array.item()
+        return int(number) if site.distribution.discrete and number == int(number) else number
+    return array

@@ -1,0 +1,113 @@
+"""Counter-based random streams: the only source of randomness on the host.
+
+A stream is named by ``(seed, index)`` and yields uniforms strictly inside (0, 1). Execution number *i* of a run with
+seed *s* draws from stream *(s, i)*, wherever it runs, so results do not depend on how work is divided. The generator
+is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11), chosen because any block of any
+stream can be computed without the ones before it, because it is short in every language, and because many streams
+vectorise together: the first uniforms of a whole batch of executions come from one numpy expression.
+
+Every host sampler in :mod:`ppl_jax.distributions` is an explicit algorithm over :meth:`Stream.random`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import numpy as np
+
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+_12 = np.uint64(12)
+
+PREFETCHED_BLOCKS = 8  # two uniforms each: most small programs never need a second refill
+BATCH = 256  # executions whose first uniforms are computed together
+
+
+def philox(counter: tuple, key: tuple[int, int]) -> tuple:
+    """Philox4x32-10 of four counter words (uint64 arrays holding 32-bit values) under a key of two 32-bit words.
+
+    Returns four uint64 arrays of the counters' broadcast shape, each value below 2**32.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _M0 * c0, _M1 * c2
+        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ c3 ^ np.uint64(k1), p0 & _LOW
+        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def uniforms(seed: int, indices: np.ndarray, first_block: int, num_blocks: int) -> np.ndarray:
+    """Uniforms of blocks ``first_block ... first_block + num_blocks - 1`` of streams ``(seed, index)``.
+
+    ``indices``: uint64, shape (n,). Returns float64, shape (n, 2 * num_blocks), all strictly inside (0, 1).
+    """
+    blocks = np.arange(first_block, first_block + num_blocks, dtype=np.uint64)[None, :]
+    index = indices.astype(np.uint64)[:, None]
+    shape = np.broadcast_shapes(blocks.shape, index.shape)
+    counter = tuple(
+        np.broadcast_to(word, shape) for word in (blocks & _LOW, blocks >> _32, index & _LOW, index >> _32)
+    )
+    r0, r1, r2, r3 = philox(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    pairs = np.stack([r0 | (r1 << _32), r2 | (r3 << _32)], axis=-1).reshape(shape[0], 2 * num_blocks)
+    return ((pairs >> _12).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def _continue(seed: int, index: int, first: list[float] | None) -> Iterator[float]:
+    block, size = 0, PREFETCHED_BLOCKS
+    if first is not None:
+        yield from first
+        block = len(first) // 2
+    where = np.array([index], dtype=np.uint64)
+    while True:
+        yield from uniforms(seed, where, block, size)[0].tolist()
+        block += size
+        size = min(4 * size, 2048)
+
+
+class Stream:
+    """The stream of uniforms named ``(seed, index)``.
+
+    ``seed`` and ``index`` are integers in [0, 2**64). ``random()`` returns the next uniform as a Python float, so a
+    stream can stand wherever ``random.Random`` or ``numpy.random.Generator`` is asked only for uniforms.
+    """
+
+    __slots__ = ("index", "random", "seed")
+
+    def __init__(self, seed: int, index: int = 0, _first: list[float] | None = None):
+        self.seed = seed
+        self.index = index
+        self.random = _continue(seed, index, _first).__next__
+
+    def __repr__(self) -> str:
+        return f"Stream(seed={self.seed}, index={self.index})"
+
+
+def streams(seed: int, start: int, stop: int) -> Iterator[Stream]:
+    """Streams ``(seed, start) ... (seed, stop - 1)`` in order, their first uniforms computed batch by batch."""
+    for low in range(start, stop, BATCH):
+        high = min(low + BATCH, stop)
+        first = uniforms(seed, np.arange(low, high, dtype=np.uint64), 0, PREFETCHED_BLOCKS).tolist()
+        for index, row in zip(range(low, high), first, strict=True):
+            yield Stream(seed, index, row)
+
+
+def check_seed(seed: int | None) -> int:
+    """``seed`` itself if it is an integer in [0, 2**64), a fresh one from the operating system if it is None."""
+    if seed is None:
+        return secrets.randbits(64)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be None or an integer in [0, 2**64), got {seed!r}")
+    return int(seed)
+
+
+def derive_seed(seed: int, *labels: int) -> int:
+    """A seed for an independent purpose (a chain, a resampling step), a function of ``seed`` and the labels alone."""
+    for label in labels:
+        words = philox(tuple(np.uint64(word) for word in (label & 0xFFFFFFFF, label >> 32, 0x5EED, 0xFFFFFFFF)),
+                       (seed & 0xFFFFFFFF, seed >> 32))
+        seed = int(words[0]) | int(words[1]) << 32
+    return seed

@@ -1,0 +1,111 @@
+"""Traces: the record of one execution of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ppl_jax.primitives import TAG, Site
+
+
+class TraceType(NamedTuple):
+    """The sequence of controlled latent draws: what a proposal network distinguishes executions by.
+
+    ``draws``: one (address, distribution family) per controlled latent, in execution order.
+    """
+
+    draws: tuple[tuple[str, str], ...]
+
+
+class Trace:
+    """One execution: its sites in the order in which they were met, and what the model returned.
+
+    ``trace["mu"]`` is the value of the site (or tag) of that name, the last one if the name was met several times;
+    ``trace["mu", 2]`` is the value at its second occurrence. ``"mu" in trace`` tells whether the name was met.
+
+    Attributes:
+      sites: tuple of Site.
+      result: the model's return value.
+      log_importance_weight: natural logarithm of the unnormalised weight under the engine that made the trace.
+    """
+
+    __slots__ = ("_log_importance_weight", "result", "sites")
+
+    def __init__(self, sites: Sequence[Site], result: Any = None, log_importance_weight: float | None = None):
+        self.sites: Sequence[Site] = sites
+        self.result = result
+        self._log_importance_weight = log_importance_weight
+
+    @property
+    def log_importance_weight(self) -> float:
+        if self._log_importance_weight is None:
+            return float(sum(site.log_weight for site in self.sites))
+        return self._log_importance_weight
+
+    @property
+    def log_prob(self) -> float:
+        """Log prior density of the latent values."""
+        return float(sum(site.log_prob for site in self.sites if site.is_latent))
+
+    @property
+    def log_likelihood(self) -> float:
+        """Log density of the observed values and factors given the latents."""
+        return float(sum(site.log_prob for site in self.sites if site.observed))
+
+    @property
+    def log_joint(self) -> float:
+        """Log density of latent and observed values together, factors included."""
+        return float(sum(site.log_prob for site in self.sites))
+
+    @property
+    def latents(self) -> list[Site]:
+        return [site for site in self.sites if site.is_latent]
+
+    @property
+    def controlled(self) -> list[Site]:
+        """The latent sites for which engines may propose."""
+        return [site for site in self.sites if site.is_latent and site.control]
+
+    @property
+    def observed(self) -> list[Site]:
+        return [site for site in self.sites if site.observed]
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Tagged values by name (by address where unnamed); the last one of a name wins."""
+        return {site.name or site.address: site.value for site in self.sites if site.kind == TAG}
+
+    @property
+    def type(self) -> TraceType:
+        return TraceType(tuple((site.address, site.distribution.family) for site in self.controlled))
+
+    @property
+    def names(self) -> list[str]:
+        """The names met, in order of first occurrence."""
+        return list(dict.fromkeys(site.name for site in self.sites if site.name))
+
+    def _named(self, key: str | tuple[str, int]) -> Site | None:
+        if isinstance(key, str):
+            return next((site for site in reversed(self.sites) if site.name == key), None)
+        name, occurrence = key
+        matches = [site for site in self.sites if site.name == name]
+        return matches[occurrence - 1] if 1 <= occurrence <= len(matches) else None
+
+    def __getitem__(self, key: str | tuple[str, int]) -> Any:
+        site = self._named(key)
+        if site is None:
+            raise KeyError(f"no site {key!r} in this trace; its names are {self.names}")
+        return site.value
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, (str, tuple)) and self._named(key) is not None
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name}={self[name]!r}" for name in self.names[:6])
+        return f"Trace({len(self.sites)} sites; {named})"
