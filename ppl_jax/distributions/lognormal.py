@@ -1,0 +1,63 @@
+"""The log-normal distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
+from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
+
+
+class LogNormal(Elementwise):
+    """exp of a normal with mean ``loc`` and standard deviation ``scale``."""
+
+    __slots__ = ("loc", "scale")
+    parameters = ("loc", "scale")
+
+    def __init__(self, loc: Any, scale: Any):
+        loc, scale = as_parameter(loc), as_parameter(scale)
+        require_finite("LogNormal", "loc", loc)
+        require_positive("LogNormal", "scale", scale)
+        self._set(loc, scale)
+
+    @staticmethod
+    def _draw(uniform: Any, loc: float, scale: float) -> float:
+        return math.exp(loc + scale * standard_normal_quantile(uniform()))
+
+    @staticmethod
+    def _log_density(value: float, loc: float, scale: float) -> float:
+        if not 0.0 < value < math.inf:
+            return -math.inf
+        log_value = math.log(value)
+        z = (log_value - loc) / scale
+        return -0.5 * z * z - HALF_LOG_2PI - math.log(scale) - log_value
+
+    @staticmethod
+    def _log_densities(value: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        log_value = np.log(value)
+        z = (log_value - loc) / scale
+        inside = -0.5 * z * z - HALF_LOG_2PI - np.log(scale) - log_value
+        return np.where((value > 0.0) & (value < np.inf), inside, -np.inf)
+
+    def inflated(self, factor: float) -> LogNormal:
+        return LogNormal(self.loc, self.scale * factor)
+
+    def to_numpyro(self) -> Any:
+        from numpyro import distributions as npd
+
+        return npd.LogNormal(self.loc, self.scale)
+
+    @property
+    def mean(self) -> Any:
+        return np.exp(self.loc + 0.5 * np.square(self.scale))
+
+    @property
+    def variance(self) -> Any:
+        return np.expm1(np.square(self.scale)) * np.exp(2.0 * np.asarray(self.loc) + np.square(self.scale))
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        return 0.0, math.inf

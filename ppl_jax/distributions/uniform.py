@@ -1,0 +1,54 @@
+"""The uniform distribution on an interval."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.distributions.base import Elementwise, as_parameter, is_tracer, require, require_finite
+
+
+class Uniform(Elementwise):
+    """Uniform on [``low``, ``high``], both finite, low < high."""
+
+    __slots__ = ("high", "low")
+    parameters = ("low", "high")
+
+    def __init__(self, low: Any, high: Any):
+        low, high = as_parameter(low), as_parameter(high)
+        require_finite("Uniform", "low", low)
+        require_finite("Uniform", "high", high)
+        if not (is_tracer(low) or is_tracer(high)):
+            require(np.less(low, high), "Uniform", "high", high, f"above low = {low!r}")
+        self._set(low, high)
+
+    @staticmethod
+    def _draw(uniform: Any, low: float, high: float) -> float:
+        return low + (high - low) * uniform()
+
+    @staticmethod
+    def _log_density(value: float, low: float, high: float) -> float:
+        return -math.log(high - low) if low <= value <= high else -math.inf
+
+    @staticmethod
+    def _log_densities(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        return np.where((value >= low) & (value <= high), -np.log(high - low), -np.inf)
+
+    def to_numpyro(self) -> Any:
+        from numpyro import distributions as npd
+
+        return npd.Uniform(self.low, self.high)
+
+    @property
+    def mean(self) -> Any:
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def variance(self) -> Any:
+        return np.square(self.high - self.low) / 12.0
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        return self.low, self.high
