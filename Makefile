@@ -14,8 +14,13 @@ LINTED   := $(PACKAGES) $(wildcard tests benchmarks examples)
 # The environment is refreshed when pyproject.toml changes, or a package appears (editable installs list packages).
 STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml; echo $(PACKAGES); } | cksum | cut -d' ' -f1)
 
+CPP_PREFIX := $(CURDIR)/build/prefix
+
 SHELL := /bin/bash
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax-cache
+# The tests' functions compile in less than the second below which JAX keeps nothing.
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.2
+export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
@@ -62,15 +67,25 @@ $(STAMP):
 	    echo "env: making $(VENV) with $$($(PYTHON) --version)"; \
 	    $(PYTHON) -m venv $(VENV); \
 	fi
-	@echo "env: installing this project, editable, with the extras dev, train, arviz and plots"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,train,arviz,plots]' </dev/null
+	@echo "env: installing this project, editable, with the extra dev (what tests, ruff and mypy need)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]' </dev/null
 	@rm -f $(VENV)/.installed-* && touch $@
 
-build: env ## build the C++ front end in build/cpp
-	@if [ -f ppx/cpp/CMakeLists.txt ]; then \
-	    cmake -S ppx/cpp -B build/cpp -DCMAKE_BUILD_TYPE=Release >build/cmake.log || { cat build/cmake.log; exit 1; }; \
-	    cmake --build build/cpp --parallel "$$(nproc)"; \
-	fi
+# Configures, builds and installs one CMake project: $(1) its folder, $(2) its build folder. The examples find the front
+# end as a user's simulator would, installed.
+define cmake_project
+if [ -f $(1)/CMakeLists.txt ]; then \
+    mkdir -p $(2) && \
+    { cmake -S $(1) -B $(2) -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(CPP_PREFIX) \
+        -DCMAKE_INSTALL_PREFIX=$(CPP_PREFIX) >$(2)/configure.log 2>&1 || { cat $(2)/configure.log >&2; exit 1; }; } && \
+    cmake --build $(2) --parallel "$$(nproc)"; \
+fi
+endef
+
+build: env ## build the C++ front end (build/cpp, installed in build/prefix) and the C++ examples (build/examples)
+	@$(call cmake_project,ppx/cpp,build/cpp)
+	@if [ -f build/cpp/cmake_install.cmake ]; then cmake --install build/cpp >build/cpp/install.log; fi
+	@$(call cmake_project,examples,build/examples)
 
 lint: env ## ruff and mypy
 	$(BIN)/ruff check $(LINTED)

@@ -8,7 +8,6 @@ from typing import Any
 from ppl_jax.errors import ModelError, ObservationError, PPLError, describe_site
 from ppl_jax.primitives import (
     FACTOR,
-    SAMPLE,
     TAG,
     Site,
     ambient_messengers,
@@ -60,7 +59,7 @@ class Execution:
         if kind is FACTOR:
             self.log_weight += self.likelihood_importance * site.log_prob
             return
-        if site.name in self.observations:
+        if site.name is not None and site.name in self.observations:
             site.value = check_value(site, self.observations[site.name])
             site.observed = True
         if site.observed:

@@ -145,7 +145,7 @@ class ConditionMessenger(Messenger):
         self.data = data
 
     def process(self, site: Site) -> None:
-        if site.name in self.data and site.distribution is not None and site.kind != FACTOR:
+        if site.name is not None and site.name in self.data and site.distribution is not None and site.kind != FACTOR:
             site.value = check_value(site, self.data[site.name])
             site.observed = True
 
@@ -175,7 +175,7 @@ class SubstituteMessenger(Messenger):
         self.data = data
 
     def process(self, site: Site) -> None:
-        if site.kind == SAMPLE and not site.observed and site.value is None and site.name in self.data:
+        if site.kind == SAMPLE and not site.observed and site.value is None and site.name is not None and site.name in self.data:
             site.value = fixed_value(site, self.data[site.name])
 
 

@@ -3,10 +3,11 @@
     python benchmarks/peer/install.py            prints the path of the peer's Python; exit status 0
                                                  or says why it cannot be installed; exit status 3
 
-The peer's code is not touched; three things about its surroundings are settled here. Its flatbuffers pin imports a module
-that Python 3.12 removed, so an older Python is looked for. PyTorch is installed first and in its CPU build, because the
-peer's open range would otherwise fetch a CUDA build of several GB. setuptools comes before the old source distributions
-that the peer depends on. Where it cannot be installed, comparisons fall back on the figures in ``recorded.json``.
+The peer's code is not touched. Three things about its surroundings are settled here. Its flatbuffers pin imports a
+module that Python 3.12 removed, so an older Python is looked for. PyTorch is installed first and in its CPU build,
+because the peer's open range would otherwise fetch a CUDA build of several GB. setuptools comes before the old
+source distributions that the peer depends on. Where it cannot be installed,
+comparisons fall back on the figures in ``recorded.json``.
 """
 
 import argparse

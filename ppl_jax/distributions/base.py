@@ -7,7 +7,7 @@ here: its tracers are recognised by their module and passed through unvalidated.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -70,6 +70,10 @@ class Distribution:
     discrete: ClassVar[bool] = False
     shape: tuple[int, ...]
 
+    if TYPE_CHECKING:  # the parameters, which every family keeps in slots of its own
+
+        def __getattr__(self, name: str) -> Any: ...
+
     @property
     def family(self) -> str:
         return type(self).__name__
@@ -127,8 +131,8 @@ class Distribution:
     def __eq__(self, other: object) -> bool:
         return (
             type(self) is type(other)
-            and self.layout() == other.layout()  # type: ignore[attr-defined]
-            and self.numbers() == other.numbers()  # type: ignore[attr-defined]
+            and self.layout() == other.layout()
+            and self.numbers() == other.numbers()
         )
 
     def __hash__(self) -> int:
@@ -151,18 +155,12 @@ class Elementwise(Distribution):
 
     __slots__ = ()
 
-    @staticmethod
-    def _draw(uniform: Any, *parameters: float) -> float:
-        """One value from a function that gives uniforms."""
-        raise NotImplementedError
+    _draw: Any  # (uniform, *parameters) -> float or int
+    _log_density: Any  # (value, *parameters) -> float
+    _log_densities: Any  # (value, *parameters) -> array
 
-    @staticmethod
-    def _log_density(value: float, *parameters: float) -> float:
-        raise NotImplementedError
-
-    @staticmethod
-    def _log_densities(value: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def layout(self) -> tuple:
+        return (type(self).__name__, *((),) * len(self.parameters)) if self.shape == () else super().layout()
 
     def _values(self) -> tuple:
         return tuple([getattr(self, name) for name in self.parameters])

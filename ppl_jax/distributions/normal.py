@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, UniformSource, as_parameter, require_finite, require_positive
+from ppl_jax.distributions.base import (
+    Elementwise,
+    UniformSource,
+    as_parameter,
+    require_finite,
+    require_positive,
+)
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.distributions.layouts import rebuild
+from ppl_jax.distributions.layouts import count_numbers, is_discrete, rebuild
 from ppl_jax.primitives import FACTOR, SAMPLE, TAG, Site
 from ppl_jax.storage.templates import freeze, size, unflatten
 
@@ -53,8 +53,8 @@ class RowLayout:
         slots, position = [], 1
         for site in self.sites:
             middle = position + _value_size(site)
-            proposal = middle + layout_size(site.distribution)
-            end = proposal + layout_size(site.proposal)
+            proposal = middle + _numbers_size(site.distribution)
+            end = proposal + _numbers_size(site.proposal)
             slots.append(Slot(position, middle, proposal, end))
             position = end
         return tuple(slots)
@@ -86,9 +86,9 @@ class RowLayout:
             return None
         if site.value == ():
             number = float(numbers[0])
-            return int(number) if _is_discrete(site.distribution) and number.is_integer() else number
+            return int(number) if is_discrete(site.distribution) and number.is_integer() else number
         array = np.array(numbers).reshape(site.value)
-        return array.astype(np.int64) if _is_discrete(site.distribution) else array
+        return array.astype(np.int64) if is_discrete(site.distribution) else array
 
     def site(self, position: int, row: np.ndarray, objects: list[Any]) -> Site:
         """The whole site at ``position``."""
@@ -124,13 +124,6 @@ class RowLayout:
 
 # Sites compare their kind by identity with the primitives' constants; strings read from a file are mapped back to them.
 _KINDS = {kind: kind for kind in (SAMPLE, "observe", FACTOR, TAG)}
-_DISCRETE = frozenset({"Categorical", "Poisson", "Bernoulli", "Binomial"})
-
-
-def _is_discrete(layout: Any) -> bool:
-    if layout[0] == "Mixture":
-        return any(isinstance(part, tuple) and part and _is_discrete(part) for part in layout if part and part[0] != ())
-    return layout[0] in _DISCRETE
 
 
 def _value_size(site: SiteLayout) -> int:
@@ -139,21 +132,5 @@ def _value_size(site: SiteLayout) -> int:
     return 0 if site.kind == FACTOR else math.prod(site.value)
 
 
-def layout_size(layout: Any) -> int:
-    """How many numbers a distribution of this layout has."""
-    if layout is None:
-        return 0
-    return len_of_shapes(layout[1:])
-
-
-def len_of_shapes(parts: Any) -> int:
-    """Sum over parts: a tuple of ints is a shape, anything else a nested layout or a tuple of them."""
-    total = 0
-    for part in parts:
-        if all(isinstance(item, int) for item in part):
-            total += math.prod(part)
-        elif isinstance(part[0], str):
-            total += len_of_shapes(part[1:])
-        else:
-            total += len_of_shapes(part)
-    return total
+def _numbers_size(layout: Any) -> int:
+    return 0 if layout is None else count_numbers(layout)

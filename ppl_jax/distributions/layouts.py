@@ -1,0 +1,65 @@
+"""From a distribution's layout and numbers back to the distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.distributions.base import Distribution
+from ppl_jax.distributions.bernoulli import Bernoulli
+from ppl_jax.distributions.beta import Beta
+from ppl_jax.distributions.binomial import Binomial
+from ppl_jax.distributions.categorical import Categorical
+from ppl_jax.distributions.delta import Delta
+from ppl_jax.distributions.factor import Factor
+from ppl_jax.distributions.gamma import Exponential, Gamma
+from ppl_jax.distributions.lognormal import LogNormal
+from ppl_jax.distributions.mixture import Mixture
+from ppl_jax.distributions.multivariate_normal import MultivariateNormal
+from ppl_jax.distributions.normal import Normal
+from ppl_jax.distributions.poisson import Poisson
+from ppl_jax.distributions.truncated_normal import TruncatedNormal
+from ppl_jax.distributions.uniform import Uniform
+from ppl_jax.distributions.von_mises import VonMises
+from ppl_jax.distributions.weibull import Weibull
+
+FAMILIES: dict[str, Any] = {
+    family.__name__: family
+    for family in (
+        Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal, Binomial, Weibull,
+        TruncatedNormal, VonMises, Mixture, MultivariateNormal, Delta, Factor,
+    )
+}  # fmt: skip
+
+
+def count_numbers(layout: Sequence[Any]) -> int:
+    """How many numbers a distribution of this layout has."""
+    if layout[0] == "Mixture":
+        return math.prod(layout[1]) + sum(count_numbers(component) for component in layout[2])
+    return sum(math.prod(shape) for shape in layout[1:])
+
+
+def is_discrete(layout: Sequence[Any]) -> bool:
+    return is_discrete(layout[2][0]) if layout[0] == "Mixture" else FAMILIES[layout[0]].discrete
+
+
+def rebuild(layout: Sequence[Any], numbers: Sequence[float]) -> Distribution:
+    """The distribution of which ``layout()`` and ``numbers()`` gave these (a layout read from JSON will do)."""
+    if layout[0] == "Mixture":
+        position = math.prod(layout[1])
+        components = []
+        for component in layout[2]:
+            width = count_numbers(component)
+            components.append(rebuild(component, numbers[position : position + width]))
+            position += width
+        return Mixture(numbers[: math.prod(layout[1])], components)
+    arguments, position = [], 0
+    for shape in layout[1:]:
+        width = math.prod(shape)
+        part = numbers[position : position + width]
+        arguments.append(float(part[0]) if len(shape) == 0 else np.array(part).reshape(tuple(shape)))
+        position += width
+    return FAMILIES[layout[0]](*arguments)
