@@ -1,0 +1,46 @@
+"""Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
+
+The public API is what this file names; ``ppl_jax.distributions`` and ``ppl_jax.handlers`` are the two modules that
+users import besides it.
+"""
+
+from ppl_jax import distributions, handlers
+from ppl_jax.empirical import Empirical
+from ppl_jax.errors import (
+    DegenerateWeightsError,
+    InterruptedRunWarning,
+    ModelError,
+    NoLatentsError,
+    ObservationError,
+    ParameterError,
+    PPLError,
+    StorageError,
+    SupportError,
+    UnknownObservationError,
+    UntraceableModelError,
+)
+from ppl_jax.infer import (
+    Lightweight,
+    RandomWalk,
+    importance_sampling,
+    metropolis_hastings,
+    nuts,
+    prior,
+    smc,
+)
+from ppl_jax.primitives import Site, factor, observe, sample, tag
+from ppl_jax.traces import Trace, TraceType
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # the language
+    "sample", "observe", "factor", "tag", "distributions", "handlers",
+    # the engines
+    "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # what they return
+    "Empirical", "Site", "Trace", "TraceType",
+    # what can go wrong
+    "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
+    "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -32,6 +32,17 @@ def call_site(frame: FrameType | None, entry: FrameType | None) -> str:
     if known is None:
         known = _MEMO.setdefault(tuple(key), _format(start, entry))
     return known[0]
+
+
+def error_site(traceback: TracebackType | None) -> str:
+    """Where in the user's program an exception was raised: the innermost frame outside this package."""
+    place = "?"
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            place = f"{Path(code.co_filename).name}, line {traceback.tb_lineno}, in {code.co_qualname}"
+        traceback = traceback.tb_next
+    return place
 
 
 def _format(frame: FrameType | None, entry: FrameType | None) -> tuple[str, tuple[CodeType, ...]]:

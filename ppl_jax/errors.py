@@ -11,7 +11,7 @@ from typing import Any
 
 
 class PPLError(Exception):
-    """Base class. ``finished``, where an engine sets it, holds the Empirical of the traces finished before the error."""
+    """Base class. ``finished``, where an engine sets it, is the Empirical of the traces finished before the error."""
 
     finished: Any = None
 
@@ -25,6 +25,10 @@ class ParameterError(PPLError, ValueError):
             f"{family}: parameter '{parameter}' must be {expected}, got {value!r}. "
             f"Check the expression that computes '{parameter}'."
         )
+
+    def locate(self, place: str) -> None:
+        """Adds to the message where in the user's program the distribution was made."""
+        self.args = (f"{self.args[0]} ({place})",)
 
 
 class SiteError(PPLError):
@@ -44,7 +48,10 @@ class UnknownObservationError(PPLError, KeyError):
 
     def __init__(self, unknown: Iterable[str], known: Iterable[str], num_traces: int):
         unknown, known = sorted(unknown), sorted(known)
-        hints = [f"'{n}' (did you mean '{m[0]}'?)" if (m := get_close_matches(n, known, 1)) else f"'{n}'" for n in unknown]
+        hints = []
+        for name in unknown:
+            close = get_close_matches(name, known, 1)
+            hints.append(f"'{name}' (did you mean '{close[0]}'?)" if close else f"'{name}'")
         self.unknown, self.known = unknown, known
         self.message = (
             f"No site of the model is named {', '.join(hints)} in any of {num_traces} traces. The named sites are: "

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ppl_jax.errors import ModelError, ObservationError, PPLError, describe_site
+from ppl_jax.addresses import error_site
+from ppl_jax.errors import ModelError, ObservationError, ParameterError, PPLError, describe_site
 from ppl_jax.primitives import (
     FACTOR,
     TAG,
@@ -57,7 +58,8 @@ class Execution:
         if kind is TAG:
             return
         if kind is FACTOR:
-            self.log_weight += self.likelihood_importance * site.log_prob
+            if self.score:
+                self.log_weight += self.likelihood_importance * site.log_prob
             return
         if site.name is not None and site.name in self.observations:
             site.value = check_value(site, self.observations[site.name])
@@ -66,8 +68,8 @@ class Execution:
             self.settle_observed(site)
         elif site.value is None:
             self.settle_latent(site)
-        elif site.proposal is not None:
-            self.log_weight += site.log_weight
+        else:
+            self.settle_fixed(site)
 
     def settle_observed(self, site: Site) -> None:
         """Weighs an observed value; in a prior run without data draws one."""
@@ -92,6 +94,11 @@ class Execution:
             site.value = proposal.sample(self.rng)
             self.log_weight += site.log_prob - total_log_prob(proposal, site.value)
 
+    def settle_fixed(self, site: Site) -> None:
+        """Weighs a latent whose value an inner handler supplied."""
+        if site.proposal is not None:
+            self.log_weight += site.log_weight
+
     def postprocess(self, site: Site) -> None:
         pass
 
@@ -100,21 +107,29 @@ def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ())
     """Runs the model once under ``execution`` and returns its Trace.
 
     Raises:
-      PPLError: raised by the package at a site, unchanged.
+      PPLError: raised by the package at a site; a ParameterError also says where the distribution was made.
       ModelError: the model raised; names the last site reached and carries the original as its cause.
     """
     try:
         result = run_under(execution, model, ambient)
+    except ParameterError as error:
+        error.locate(f"{error_site(error.__traceback__)}, {progress_of(execution)}")
+        raise
     except PPLError:
         raise
     except Exception as error:
-        where = f"after the {describe_site(execution.sites[-1])}" if execution.sites else "before its first site"
+        where = f"{error_site(error.__traceback__)}, {progress_of(execution)}"
         raise ModelError(
             f"The model raised {type(error).__name__}: {error} ({where}, execution {execution.rng.index} of seed "
             f"{execution.rng.seed}). Reproduce it with ppl_jax.handlers.seed(model, seed={execution.rng.seed}, "
             f"index={execution.rng.index})()."
         ) from error
     return Trace(execution.sites, result, execution.log_weight)
+
+
+def progress_of(execution: Execution) -> str:
+    """How far an execution came, for error messages."""
+    return f"after the {describe_site(execution.sites[-1])}" if execution.sites else "before the first site"
 
 
 def handlers_in_force() -> tuple:

@@ -1,9 +1,9 @@
 """Effect handlers: what may happen between a model's primitive and the engine.
 
 Every handler is an immutable value that can be used in two ways, as in numpyro: around a model,
-``seed(condition(model, data={"y": 2.0}), seed=0)()``, or as a context manager, ``with seed(seed=0): model()``. The state
-of one use lives in a messenger on the stack, never in the handler, so one handler may serve many threads at once.
-Inner handlers see a site first; the engine is always outermost.
+``seed(condition(model, data={"y": 2.0}), seed=0)()``, or as a context manager, ``with seed(seed=0): model()``. The
+state of one use lives in a messenger on the stack, never in the handler, so one handler may serve many threads at
+once. Inner handlers see a site first; the engine is always outermost.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class Messenger:
     """A messenger that lets everything pass; the base of those below."""
 
     __slots__ = ()
+
+    def fresh(self) -> Messenger:
+        """The messenger for another execution: itself, unless it keeps state of one execution."""
+        return self
 
     def process(self, site: Site) -> None:
         pass
@@ -64,10 +68,10 @@ class Handler:
         pop()
 
 
-# -- seed ---------------------------------------------------------------------------------------------------------------
+# -- seed ------------------------------------------------------------------------------------------------------------
 
 
-class SeedMessenger(Messenger):
+class _SeedMessenger(Messenger):
     __slots__ = ("rng",)
 
     def __init__(self, rng: Stream):
@@ -91,14 +95,14 @@ class seed(Handler):  # noqa: N801 - handlers read as verbs, as in numpyro
     seed: int = 0
     index: int = 0
 
-    def messenger(self) -> SeedMessenger:
-        return SeedMessenger(Stream(check_seed(self.seed), self.index))
+    def messenger(self) -> _SeedMessenger:
+        return _SeedMessenger(Stream(check_seed(self.seed), self.index))
 
 
-# -- trace --------------------------------------------------------------------------------------------------------------
+# -- trace -----------------------------------------------------------------------------------------------------------
 
 
-class TraceMessenger(Messenger):
+class _TraceMessenger(Messenger):
     """Numbers instances and records sites; ``trace`` is what was recorded so far."""
 
     __slots__ = ("counts", "result", "sites")
@@ -123,8 +127,8 @@ class TraceMessenger(Messenger):
 class trace(Handler):  # noqa: N801
     """Records the sites. ``trace(model).get_trace(*args)`` gives the Trace; so does ``.trace`` of a with statement."""
 
-    def messenger(self) -> TraceMessenger:
-        return TraceMessenger()
+    def messenger(self) -> _TraceMessenger:
+        return _TraceMessenger()
 
     def get_trace(self, *args: Any, **kwargs: Any) -> Trace:
         """Runs the model once and returns its Trace."""
@@ -135,10 +139,10 @@ class trace(Handler):  # noqa: N801
         return recorder.trace
 
 
-# -- condition, substitute, replay ----------------------------------------------------------------------------------------
+# -- condition, substitute, replay -----------------------------------------------------------------------------------
 
 
-class ConditionMessenger(Messenger):
+class _ConditionMessenger(Messenger):
     __slots__ = ("data",)
 
     def __init__(self, data: Mapping[str, Any]):
@@ -164,18 +168,23 @@ class condition(Handler):  # noqa: N801
 
     data: Mapping[str, Any] = field(default_factory=dict)
 
-    def messenger(self) -> ConditionMessenger:
-        return ConditionMessenger(self.data)
+    def messenger(self) -> _ConditionMessenger:
+        return _ConditionMessenger(self.data)
 
 
-class SubstituteMessenger(Messenger):
+def _is_open(site: Site) -> bool:
+    """Whether this is a latent draw for which nobody has given a value."""
+    return site.kind == SAMPLE and not site.observed and site.value is None
+
+
+class _SubstituteMessenger(Messenger):
     __slots__ = ("data",)
 
     def __init__(self, data: Mapping[str, Any]):
         self.data = data
 
     def process(self, site: Site) -> None:
-        if site.kind == SAMPLE and not site.observed and site.value is None and site.name is not None and site.name in self.data:
+        if _is_open(site) and site.name is not None and site.name in self.data:
             site.value = fixed_value(site, self.data[site.name])
 
 
@@ -189,8 +198,8 @@ class substitute(Handler):  # noqa: N801
 
     data: Mapping[str, Any] = field(default_factory=dict)
 
-    def messenger(self) -> SubstituteMessenger:
-        return SubstituteMessenger(self.data)
+    def messenger(self) -> _SubstituteMessenger:
+        return _SubstituteMessenger(self.data)
 
 
 def fixed_value(site: Site, value: Any) -> Any:
@@ -202,20 +211,24 @@ def fixed_value(site: Site, value: Any) -> Any:
     except Exception:  # traced values or array bounds of another rank: JAX judges them by their density
         return value
     if not inside:
-        raise SupportError(site, f"the value {value!r} lies outside the support of {site.distribution!r}.", "Change it.")
+        problem = f"the value {value!r} lies outside the support of {site.distribution!r}."
+        raise SupportError(site, problem, "Change it.")
     return value
 
 
-class ReplayMessenger(Messenger):
+class _ReplayMessenger(Messenger):
     __slots__ = ("counts", "values")
 
     def __init__(self, values: Mapping[tuple[str, int], Site]):
         self.values = values
         self.counts: dict[str, int] = {}
 
+    def fresh(self) -> _ReplayMessenger:
+        return _ReplayMessenger(self.values)
+
     def process(self, site: Site) -> None:
         instance = self.counts[site.address] = self.counts.get(site.address, 0) + 1
-        if site.kind == SAMPLE and not site.observed and site.value is None:
+        if _is_open(site):
             earlier = self.values.get((site.address, instance))
             if earlier is not None and reusable(earlier, site):
                 site.value = earlier.value
@@ -227,9 +240,9 @@ class replay(Handler):  # noqa: N801
 
     trace: Trace | None = None
 
-    def messenger(self) -> ReplayMessenger:
+    def messenger(self) -> _ReplayMessenger:
         sites = self.trace.sites if self.trace is not None else ()
-        return ReplayMessenger({(site.address, site.instance): site for site in sites if site.is_latent})
+        return _ReplayMessenger({(site.address, site.instance): site for site in sites if site.is_latent})
 
 
 def reusable(earlier: Site, site: Site) -> bool:
@@ -238,10 +251,10 @@ def reusable(earlier: Site, site: Site) -> bool:
     return type(old) is type(new) and old.shape == new.shape
 
 
-# -- block, control, inflate, propose ---------------------------------------------------------------------------------------
+# -- block, control, inflate, propose --------------------------------------------------------------------------------
 
 
-class BlockMessenger(Messenger):
+class _BlockMessenger(Messenger):
     __slots__ = ("hides",)
 
     def __init__(self, hides: Callable[[Site], bool]):
@@ -263,8 +276,8 @@ class block(Handler):  # noqa: N801
 
     hide: Any = None
 
-    def messenger(self) -> BlockMessenger:
-        return BlockMessenger(_predicate(self.hide))
+    def messenger(self) -> _BlockMessenger:
+        return _BlockMessenger(_predicate(self.hide))
 
 
 def _predicate(which: Any) -> Callable[[Site], bool]:
@@ -276,7 +289,7 @@ def _predicate(which: Any) -> Callable[[Site], bool]:
     return lambda site: site.name in names
 
 
-class ControlMessenger(Messenger):
+class _ControlMessenger(Messenger):
     __slots__ = ("choose",)
 
     def __init__(self, choose: Callable[[Site], bool]):
@@ -298,18 +311,18 @@ class control(Handler):  # noqa: N801
 
     on: Any = None
 
-    def messenger(self) -> ControlMessenger:
-        return ControlMessenger(_predicate(self.on))
+    def messenger(self) -> _ControlMessenger:
+        return _ControlMessenger(_predicate(self.on))
 
 
-class ProposeMessenger(Messenger):
+class _ProposeMessenger(Messenger):
     __slots__ = ("propose",)
 
     def __init__(self, propose: Callable[[Site], Distribution | None]):
         self.propose = propose
 
     def process(self, site: Site) -> None:
-        if site.kind == SAMPLE and not site.observed and site.value is None and site.control:
+        if _is_open(site) and site.control:
             site.proposal = self.propose(site)
 
 
@@ -325,8 +338,8 @@ class propose(Handler):  # noqa: N801
 
     proposal: Callable[[Site], Distribution | None] = field(default=lambda site: None)
 
-    def messenger(self) -> ProposeMessenger:
-        return ProposeMessenger(self.proposal)
+    def messenger(self) -> _ProposeMessenger:
+        return _ProposeMessenger(self.proposal)
 
 
 @dataclass(frozen=True)
@@ -344,8 +357,8 @@ class inflate(Handler):  # noqa: N801
     scale: float = 3.0
     names: Any = None
 
-    def messenger(self) -> ProposeMessenger:
+    def messenger(self) -> _ProposeMessenger:
         if not self.scale >= 1.0:
             raise ValueError(f"inflate: scale must be at least 1, got {self.scale!r}.")
         applies = _predicate(self.names)
-        return ProposeMessenger(lambda site: site.distribution.inflated(self.scale) if applies(site) else None)
+        return _ProposeMessenger(lambda site: site.distribution.inflated(self.scale) if applies(site) else None)

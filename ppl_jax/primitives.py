@@ -1,10 +1,10 @@
 """The primitives a model calls, and the message (a Site) each sends up the stack of handlers.
 
 A model is any callable. ``sample``, ``observe``, ``factor`` and ``tag`` build a :class:`Site` and pass it to the
-handlers in force, innermost first; whoever knows the value fills it in. The stack lives in a ``ContextVar``, so threads,
-greenlets and asyncio tasks each have their own. Outside any handler a model runs as plain Python: ``sample`` draws from
-the operating system's randomness, ``observe`` returns its value or draws one, ``factor`` and ``tag`` do nothing. Under
-numpyro's handlers the primitives pass themselves on to numpyro.
+handlers in force, innermost first; whoever knows the value fills it in. The stack lives in a ``ContextVar``, so
+threads, greenlets and asyncio tasks each have their own. Outside any handler a model runs as plain Python: ``sample``
+draws from the operating system's randomness, ``observe`` returns its value or draws one, ``factor`` and ``tag`` do
+nothing. Under numpyro's handlers the primitives pass themselves on to numpyro.
 """
 
 from __future__ import annotations
@@ -151,11 +151,11 @@ def pop() -> None:
 
 
 def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
-    """Calls ``model()`` with ``messenger`` outermost and the ``ambient`` ones inside it; nothing further out sees it."""
+    """Calls ``model()`` under ``messenger``, with the ``ambient`` ones inside it; nothing further out sees it."""
     entry = sys._getframe()
     frame = Frame(messenger, None, entry)
     for inner in ambient:
-        frame = Frame(inner, frame, entry)
+        frame = Frame(inner.fresh(), frame, entry)
     token = _STACK.set(frame)
     try:
         return model()
@@ -216,7 +216,9 @@ def _settle(site: Site, frame: Frame | None) -> None:
     site.value = (site.proposal or site.distribution).sample(rng)
 
 
-def sample(distribution: Distribution, name: str | None = None, *, address: str | None = None, control: bool = True) -> Any:
+def sample(
+    distribution: Distribution, name: str | None = None, *, address: str | None = None, control: bool = True
+) -> Any:
     """Draws a random value: a latent variable of the program.
 
     Args:
@@ -238,7 +240,9 @@ def sample(distribution: Distribution, name: str | None = None, *, address: str 
     return site.value
 
 
-def observe(distribution: Distribution, value: Any = None, name: str | None = None, *, address: str | None = None) -> Any:
+def observe(
+    distribution: Distribution, value: Any = None, name: str | None = None, *, address: str | None = None
+) -> Any:
     """Conditions the program on a value having this distribution.
 
     Args:
@@ -286,7 +290,9 @@ def tag(value: Any, name: str | None = None, *, address: str | None = None) -> A
     return value
 
 
-def _unhandled(kind: str, distribution: Any, value: Any, name: str | None, address: str | None, caller: FrameType) -> Any:
+def _unhandled(
+    kind: str, distribution: Any, value: Any, name: str | None, address: str | None, caller: FrameType
+) -> Any:
     """What a primitive means with no handler of ours: numpyro's, if its handlers are in force, else plain Python."""
     numpyro_primitives = sys.modules.get("numpyro.primitives")
     if numpyro_primitives is not None and numpyro_primitives._PYRO_STACK:

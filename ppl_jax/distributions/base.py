@@ -7,6 +7,8 @@ here: its tracers are recognised by their module and passed through unvalidated.
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,54 +22,106 @@ class UniformSource(Protocol):
     def random(self) -> float: ...
 
 
+#: Samplers whose draws could round to a bound at which the density is 0 or infinite, or overflow, keep them between
+#: these: a draw then always has a finite log density.
+SMALLEST, LARGEST = sys.float_info.min, sys.float_info.max
+
+#: The largest count: above it float64, in which values are stored and sent, no longer holds every integer.
+LARGEST_COUNT = 2.0**53
+
+
 def is_tracer(value: Any) -> bool:
     """Whether ``value`` is an abstract JAX value (a concrete JAX array is not)."""
     return type(value).__module__.startswith("jax.") and hasattr(value, "aval")
 
 
 def as_parameter(value: Any) -> Any:
-    """A parameter as it is kept: a float, a float64 array, or a tracer."""
+    """A parameter as it is kept: a float, a read-only float64 array of its own, or a tracer.
+
+    Concrete JAX arrays become numpy arrays; a list that holds tracers becomes one tracer.
+    """
     kind = type(value)
     if kind is float:
         return value
-    if kind is int or kind is bool:
+    if kind is int or kind is bool or kind is np.float64:
         return float(value)
     if is_tracer(value):
         return value
-    array = np.asarray(value, dtype=np.float64)
-    return array.item() if array.ndim == 0 else array
+    try:
+        array = np.array(value, dtype=np.float64)  # a copy: the caller may go on to change theirs
+    except TypeError:
+        if not _holds_tracer(value):
+            raise
+        import jax.numpy as jnp
+
+        return jnp.asarray(value)
+    if array.ndim == 0:
+        return array.item()
+    array.setflags(write=False)
+    return array
+
+
+def _holds_tracer(value: Any) -> bool:
+    return is_tracer(value) or (isinstance(value, (list, tuple)) and any(_holds_tracer(part) for part in value))
 
 
 def require(condition: Any, family: str, parameter: str, value: Any, expected: str) -> None:
-    """Raises ParameterError unless ``condition`` (a bool or a boolean array) holds everywhere; tracers are not checked."""
+    """Raises ParameterError unless ``condition`` (a bool or a boolean array) holds everywhere; no check of tracers."""
     if is_tracer(condition):
         return
     if not (condition if isinstance(condition, bool) else np.all(condition)):
         raise ParameterError(family, parameter, value, expected)
 
 
+def require_number(family: str, parameter: str, value: Any) -> None:
+    """Raises ParameterError if ``value`` is NaN anywhere; infinities pass."""
+    if type(value) is float and value == value:
+        return
+    if not is_tracer(value):
+        require(~np.isnan(value), family, parameter, value, "a number, not NaN")
+
+
 def require_finite(family: str, parameter: str, value: Any) -> None:
+    """Raises ParameterError unless ``value`` is finite everywhere."""
+    if type(value) is float and -math.inf < value < math.inf:
+        return
     if not is_tracer(value):
         require(np.isfinite(value), family, parameter, value, "finite")
 
 
 def require_positive(family: str, parameter: str, value: Any) -> None:
+    """Raises ParameterError unless 0 < ``value`` < infinity everywhere."""
+    if type(value) is float and 0.0 < value < math.inf:
+        return
     if not is_tracer(value):
-        require(np.isfinite(value) & (np.asarray(value) > 0), family, parameter, value, "positive and finite")
+        require(np.isfinite(value) & np.greater(value, 0.0), family, parameter, value, "positive and finite")
+
+
+def require_probability(family: str, parameter: str, value: Any) -> None:
+    """Raises ParameterError unless 0 <= ``value`` <= 1 everywhere."""
+    if type(value) is float and 0.0 <= value <= 1.0:
+        return
+    if not is_tracer(value):
+        inside = np.greater_equal(value, 0.0) & np.less_equal(value, 1.0)
+        require(inside, family, parameter, value, "a probability in [0, 1]")
+
+
+def require_below(family: str, low: Any, high: Any) -> None:
+    """Raises ParameterError unless the bound ``low`` is below the bound ``high`` everywhere."""
+    if not (is_tracer(low) or is_tracer(high)):
+        require(low < high, family, "high", high, f"above low = {low!r}")
 
 
 class Distribution:
     """Base class. Instances are immutable values; equality is by family and parameters.
 
-    Class attributes:
-      parameters: names of the parameters, in constructor order.
-      discrete: whether values are integers.
-    Instance attributes: the parameters, and ``shape``, the shape of one value (batch and event together).
+    Attributes: the parameters, under the names in ``parameters`` (constructor order); ``shape``, the shape of one value
+    (batch and event together); ``discrete``, whether values are integers.
     """
 
     __slots__ = ("shape",)
     parameters: ClassVar[tuple[str, ...]] = ()
-    discrete: ClassVar[bool] = False
+    discrete: bool = False
     shape: tuple[int, ...]
 
     if TYPE_CHECKING:  # the parameters, which every family keeps in slots of its own
@@ -83,7 +137,11 @@ class Distribution:
         raise NotImplementedError
 
     def log_prob(self, value: Any) -> Any:
-        """Log density or mass, elementwise over batch dimensions; -inf outside the support, never an exception."""
+        """Log density or mass, elementwise over batch dimensions.
+
+        It is -inf outside the support, to which NaN never belongs, and raises for no number. At a bound where a density
+        is unbounded it is +inf; ``sample`` never returns such a bound.
+        """
         raise NotImplementedError
 
     def inflated(self, factor: float) -> Distribution:
@@ -93,6 +151,11 @@ class Distribution:
     def to_numpyro(self) -> Any:
         """The numpyro distribution with the same density."""
         raise NotImplementedError
+
+    def _traced_log_prob(self, value: Any) -> Any:
+        from ppl_jax.distributions.device import log_densities  # imports JAX, which is there if there are tracers
+
+        return log_densities(self, value)
 
     @property
     def mean(self) -> Any:
@@ -129,8 +192,11 @@ class Distribution:
         return row
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return (
-            type(self) is type(other)
+            isinstance(other, Distribution)
+            and type(self) is type(other)
             and self.layout() == other.layout()
             and self.numbers() == other.numbers()
         )
@@ -151,48 +217,57 @@ class Elementwise(Distribution):
 
     A family gives the three static methods below for one element and for arrays; this class chooses between them.
     ``_draw`` and ``_log_density`` get Python floats and use ``math`` only; ``_log_densities`` gets arrays.
+    ``_floats`` holds the parameters in order where all are Python floats, and is None else.
     """
 
-    __slots__ = ()
+    __slots__ = ("_floats",)
+    _floats: tuple[float, ...] | None
 
     _draw: Any  # (uniform, *parameters) -> float or int
     _log_density: Any  # (value, *parameters) -> float
     _log_densities: Any  # (value, *parameters) -> array
 
     def layout(self) -> tuple:
-        return (type(self).__name__, *((),) * len(self.parameters)) if self.shape == () else super().layout()
+        return super().layout() if self._floats is None else (type(self).__name__, *((),) * len(self._floats))
 
-    def _values(self) -> tuple:
-        return tuple([getattr(self, name) for name in self.parameters])
+    def numbers(self) -> list[float]:
+        return super().numbers() if self._floats is None else list(self._floats)
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, name) for name in self.parameters]
 
     def sample(self, rng: UniformSource) -> Any:
-        values = self._values()
-        if self.shape == ():
-            return self._draw(rng.random, *values)
-        columns = [np.broadcast_to(value, self.shape).ravel().tolist() for value in values]
+        floats = self._floats
+        if floats is not None:
+            return self._draw(rng.random, *floats)
+        columns = [np.broadcast_to(value, self.shape).ravel().tolist() for value in self._values()]
         draws = [self._draw(rng.random, *element) for element in zip(*columns, strict=True)]
         return np.array(draws, dtype=np.int64 if self.discrete else np.float64).reshape(self.shape)
 
     def log_prob(self, value: Any) -> Any:
+        floats = self._floats
+        if floats is not None:
+            if type(value) is float or type(value) is int:
+                return self._log_density(float(value), *floats)
+            if not is_tracer(value) and np.ndim(value) == 0:
+                return self._log_density(float(value), *floats)
         values = self._values()
         if is_tracer(value) or any(is_tracer(parameter) for parameter in values):
-            return self.to_numpyro().log_prob(value)
-        if self.shape == () and np.ndim(value) == 0:
-            return self._log_density(float(value), *values)
+            return self._traced_log_prob(value)
         with np.errstate(all="ignore"):
             return self._log_densities(
                 np.asarray(value, dtype=np.float64), *(np.asarray(p, dtype=np.float64) for p in values)
             )
 
-    def _set(self, *values: Any) -> None:
-        """Keeps the parameters (normalised by ``as_parameter``) and the shape they broadcast to."""
-        shapes = []
-        for name, value in zip(self.parameters, values, strict=True):
-            setattr(self, name, value)
-            shapes.append(_shape_of(value))
+    def _broadcast(self, *values: Any) -> None:
+        """Sets ``shape`` to what the parameters (normalised by ``as_parameter``, in order) broadcast to."""
+        if all([type(value) is float for value in values]):  # noqa: C419 (a generator costs three times as much)
+            self.shape, self._floats = (), values
+            return
+        self._floats = None
+        shapes = [_shape_of(value) for value in values]
         try:
             self.shape = np.broadcast_shapes(*shapes)
         except ValueError:
-            raise ParameterError(
-                self.family, self.parameters[-1], values[-1], f"broadcastable with the others (shapes {shapes})"
-            ) from None
+            expected = f"broadcastable with the others (shapes {shapes})"
+            raise ParameterError(self.family, self.parameters[-1], values[-1], expected) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, is_tracer, require
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_probability
 
 
 class Bernoulli(Elementwise):
@@ -19,10 +19,9 @@ class Bernoulli(Elementwise):
 
     def __init__(self, probs: Any):
         probs = as_parameter(probs)
-        if not is_tracer(probs):
-            inside = np.greater_equal(probs, 0.0) & np.less_equal(probs, 1.0)
-            require(inside, "Bernoulli", "probs", probs, "a probability in [0, 1]")
-        self._set(probs)
+        require_probability("Bernoulli", "probs", probs)
+        self.probs = probs
+        self._broadcast(probs)
 
     @staticmethod
     def _draw(uniform: Any, probs: float) -> int:
@@ -30,15 +29,16 @@ class Bernoulli(Elementwise):
 
     @staticmethod
     def _log_density(value: float, probs: float) -> float:
-        mass = probs if value == 1.0 else 1.0 - probs if value == 0.0 else 0.0
-        return math.log(mass) if mass > 0.0 else -math.inf
+        if value == 1.0:
+            return math.log(probs) if probs > 0.0 else -math.inf
+        return math.log1p(-probs) if value == 0.0 and probs < 1.0 else -math.inf
 
     @staticmethod
     def _log_densities(value: np.ndarray, probs: np.ndarray) -> np.ndarray:
-        return np.log(np.where(value == 1.0, probs, np.where(value == 0.0, 1.0 - probs, 0.0)))
+        return np.where(value == 1.0, np.log(probs), np.where(value == 0.0, np.log1p(-probs), -np.inf))
 
     def inflated(self, factor: float) -> Bernoulli:
-        yes, no = np.power(self.probs, 1.0 / factor), np.power(1.0 - np.asarray(self.probs), 1.0 / factor)
+        yes, no = self.probs ** (1.0 / factor), (1.0 - self.probs) ** (1.0 / factor)
         return Bernoulli(yes / (yes + no))
 
     def to_numpyro(self) -> Any:

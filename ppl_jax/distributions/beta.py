@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import betaln, xlog1py, xlogy
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, require_positive
+from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_positive
 from ppl_jax.distributions.gamma import draw_standard_gamma
+
+_BELOW_ONE = 1.0 - 2.0**-53
 
 
 class Beta(Elementwise):
@@ -22,20 +24,26 @@ class Beta(Elementwise):
         concentration1, concentration0 = as_parameter(concentration1), as_parameter(concentration0)
         require_positive("Beta", "concentration1", concentration1)
         require_positive("Beta", "concentration0", concentration0)
-        self._set(concentration1, concentration0)
+        self.concentration1, self.concentration0 = concentration1, concentration0
+        self._broadcast(concentration1, concentration0)
 
     @staticmethod
     def _draw(uniform: Any, a: float, b: float) -> float:
-        while True:
+        if a < 1.0 and b < 1.0:
+            value = _draw_johnk(uniform, a, b)
+        else:
             x, y = draw_standard_gamma(uniform, a), draw_standard_gamma(uniform, b)
-            if x + y > 0.0:  # both can underflow only for concentrations near zero
-                return x / (x + y)
+            value = x / (x + y)
+        return value if SMALLEST < value < _BELOW_ONE else min(max(value, SMALLEST), _BELOW_ONE)
 
     @staticmethod
     def _log_density(value: float, a: float, b: float) -> float:
         if not 0.0 <= value <= 1.0:
             return -math.inf
-        norm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+        if a + b < 1e6:
+            norm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+        else:  # the difference of the large logarithms would lose what betaln keeps
+            norm = -float(betaln(a, b))
         left = _edge(a) if value == 0.0 else (a - 1.0) * math.log(value)
         right = _edge(b) if value == 1.0 else (b - 1.0) * math.log1p(-value)
         return norm + left + right
@@ -67,3 +75,15 @@ class Beta(Elementwise):
 def _edge(concentration: float) -> float:
     """(concentration - 1) * log(0), with 0 * log(0) = 0."""
     return 0.0 if concentration == 1.0 else math.copysign(math.inf, 1.0 - concentration)
+
+
+def _draw_johnk(uniform: Any, a: float, b: float) -> float:
+    """Jöhnk (Metrika 8, 1964), in logarithms, because u**(1/a) underflows where both concentrations are small."""
+    while True:
+        x = max(math.log(uniform()) / a, -LARGEST)
+        y = max(math.log(uniform()) / b, -LARGEST)
+        if math.exp(x) + math.exp(y) <= 1.0:
+            if x > y:
+                return 1.0 / (1.0 + math.exp(y - x))
+            ratio = math.exp(x - y)
+            return ratio / (1.0 + ratio)

@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlog1py, xlogy
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, is_tracer, require
+from ppl_jax.distributions.base import (
+    LARGEST_COUNT,
+    Elementwise,
+    as_parameter,
+    is_tracer,
+    require,
+    require_probability,
+)
 from ppl_jax.distributions.poisson import log_factorial
 
 
 class Binomial(Elementwise):
-    """Number of successes in ``total_count`` (a non-negative integer) trials of probability ``probs``."""
+    """Number of successes in ``total_count`` (an integer in [0, 2**53]) trials of probability ``probs`` in [0, 1]."""
 
     __slots__ = ("probs", "total_count")
     parameters = ("total_count", "probs")
@@ -22,12 +29,14 @@ class Binomial(Elementwise):
     def __init__(self, total_count: Any, probs: Any):
         total_count, probs = as_parameter(total_count), as_parameter(probs)
         if not is_tracer(total_count):
-            counts = np.greater_equal(total_count, 0.0) & np.equal(total_count, np.floor(total_count))
-            require(counts, "Binomial", "total_count", total_count, "a non-negative integer")
-        if not is_tracer(probs):
-            inside = np.greater_equal(probs, 0.0) & np.less_equal(probs, 1.0)
-            require(inside, "Binomial", "probs", probs, "a probability in [0, 1]")
-        self._set(total_count, probs)
+            if type(total_count) is float:
+                counts: Any = 0.0 <= total_count <= LARGEST_COUNT and total_count.is_integer()
+            else:
+                counts = (total_count >= 0.0) & (total_count <= LARGEST_COUNT) & (total_count == np.floor(total_count))
+            require(counts, "Binomial", "total_count", total_count, "an integer in [0, 2**53]")
+        require_probability("Binomial", "probs", probs)
+        self.total_count, self.probs = total_count, probs
+        self._broadcast(total_count, probs)
 
     @staticmethod
     def _draw(uniform: Any, total_count: float, probs: float) -> int:
@@ -54,7 +63,8 @@ class Binomial(Elementwise):
     def to_numpyro(self) -> Any:
         from numpyro import distributions as npd
 
-        return npd.BinomialProbs(self.probs, np.asarray(self.total_count, dtype=np.int64))
+        count = self.total_count
+        return npd.BinomialProbs(self.probs, count if is_tracer(count) else np.asarray(count, dtype=np.int64))
 
     @property
     def mean(self) -> Any:
@@ -72,7 +82,7 @@ class Binomial(Elementwise):
 def _by_inversion(u: float, n: int, p: float) -> int:
     k, mass = 0, math.exp(n * math.log1p(-p))
     cumulative, odds = mass, p / (1.0 - p)
-    while u >= cumulative and k < n:
+    while u >= cumulative and k < n and mass > 0.0:
         k += 1
         mass *= odds * (n - k + 1) / k
         cumulative += mass

@@ -1,57 +1,114 @@
-"""The categorical distribution."""
+"""The categorical distribution.
+
+Models build one at every draw, from a list of a few floats, sample it once and score it once. So up to 64 categories
+are kept as tuples of floats, and the array that ``probs`` shows is made when it is asked for.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer, require
+from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer
+from ppl_jax.errors import ParameterError
+
+_SMALL = 64
+#: Sums this near to 1 are rounding: such probs are kept as they are, and a stored distribution is rebuilt exactly.
+_ROUNDING = 1e-13
 
 
 class Categorical(Distribution):
     """0 ... K-1 with probabilities proportional to ``probs``, shape (..., K), non-negative with a positive sum."""
 
-    __slots__ = ("probs",)
+    # _row and _sums: the K probabilities and the running sums of what was given, where it is one row; _sums else None.
+    __slots__ = ("_probs", "_row", "_sums")
     parameters = ("probs",)
     discrete = True
 
+    _probs: Any
+    _row: Any
+    _sums: Any
+
     def __init__(self, probs: Any):
-        probs = as_parameter(probs)
-        if type(probs) is float:
-            require(False, "Categorical", "probs", probs, "an array of at least one dimension")
-        if not is_tracer(probs):
-            total = probs.sum(axis=-1, keepdims=True)
-            valid = bool(np.isfinite(probs).all() and (probs >= 0.0).all() and (total > 0.0).all())
-            require(valid, "Categorical", "probs", probs, "non-negative and finite, with a positive sum")
-            probs = probs / total
-        self.probs = probs
-        self.shape = tuple(probs.shape[:-1])
+        row = _as_row(probs)
+        if row is None:
+            self._from_array(as_parameter(probs), probs)
+            return
+        self._sums = sums = tuple(accumulate(row))
+        total = sums[-1]
+        if not (0.0 < total < math.inf and min(row) >= 0.0):
+            _refuse(probs)
+        self._row = row if abs(total - 1.0) < _ROUNDING else tuple([mass / total for mass in row])
+        self._probs = None
+        self.shape = ()
+
+    def _from_array(self, array: Any, given: Any) -> None:
+        if type(array) is float or array.ndim == 0 or array.shape[-1] == 0:
+            raise ParameterError("Categorical", "probs", given, "an array of at least one category on its last axis")
+        self._probs, self._row, self._sums = array, None, None
+        self.shape = tuple(array.shape[:-1])
+        if is_tracer(array):
+            self._probs = array / array.sum(axis=-1, keepdims=True)
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = array.cumsum(axis=-1)  # sequential, as `accumulate` is
+        total = sums[..., -1:]
+        if not ((array >= 0.0).all() and (total > 0.0).all() and (total < np.inf).all()):
+            _refuse(given)
+        normalised = np.where(np.abs(total - 1.0) < _ROUNDING, array, array / total)
+        normalised.setflags(write=False)
+        self._probs = normalised
+        self._sums = sums
+        if self.shape == ():
+            self._row = normalised
+
+    @property
+    def probs(self) -> Any:
+        """The probabilities, which sum to 1 over the last axis."""
+        if self._probs is None:
+            self._probs = np.array(self._row)
+            self._probs.setflags(write=False)
+        return self._probs
 
     def sample(self, rng: UniformSource) -> Any:
-        if self.shape == ():
-            return _draw(rng.random(), self.probs.tolist())
-        rows = self.probs.reshape(-1, self.probs.shape[-1]).tolist()
+        if self._row is not None:
+            return _draw(rng.random(), self._sums)
+        rows = self._sums.reshape(-1, self._sums.shape[-1])
         return np.array([_draw(rng.random(), row) for row in rows], dtype=np.int64).reshape(self.shape)
 
     def log_prob(self, value: Any) -> Any:
-        if is_tracer(value) or is_tracer(self.probs):
-            return self.to_numpyro().log_prob(value)
-        if self.shape == () and np.ndim(value) == 0:
-            index = int(value)
-            mass = self.probs.item(index) if index == value and 0 <= index < self.probs.shape[0] else 0.0
+        row = self._row
+        if row is not None and (type(value) is int or type(value) is float):
+            index = int(value) if 0 <= value < len(row) else -1
+            mass = row[index] if index == value else 0.0
             return math.log(mass) if mass > 0.0 else -math.inf
-        value = np.asarray(value)
-        inside = (value == np.floor(value)) & (value >= 0) & (value < self.probs.shape[-1])
-        index = np.where(inside, value, 0).astype(np.int64)
-        probs = np.broadcast_to(self.probs, (*index.shape, self.probs.shape[-1]))
-        mass = np.take_along_axis(probs, index[..., None], axis=-1)[..., 0]
-        with np.errstate(divide="ignore"):
+        if is_tracer(value) or (row is None and is_tracer(self._probs)):
+            return self._traced_log_prob(value)
+        if self.shape == () and np.ndim(value) == 0:
+            return self.log_prob(float(value))
+        value = np.asarray(value, dtype=np.float64)
+        probs = self.probs
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside = (value == np.floor(value)) & (value >= 0) & (value < probs.shape[-1])
+            indices = np.where(inside, value, 0).astype(np.int64)
+            indices = np.broadcast_to(indices, np.broadcast_shapes(indices.shape, self.shape))
+            table = np.broadcast_to(probs, (*indices.shape, probs.shape[-1]))
+            mass = np.take_along_axis(table, indices[..., None], axis=-1)[..., 0]
             return np.where(inside, np.log(mass), -np.inf)
 
+    def layout(self) -> tuple:
+        return ("Categorical", tuple(self._probs.shape) if self._row is None else (len(self._row),))
+
+    def numbers(self) -> list[float]:
+        return list(self._row) if type(self._row) is tuple else self.probs.ravel().tolist()
+
     def inflated(self, factor: float) -> Categorical:
-        return Categorical(np.power(self.probs, 1.0 / factor))
+        return Categorical(self.probs ** (1.0 / factor))
 
     def to_numpyro(self) -> Any:
         from numpyro import distributions as npd
@@ -64,20 +121,36 @@ class Categorical(Distribution):
 
     @property
     def variance(self) -> Any:
-        return (self.probs * np.arange(self.probs.shape[-1]) ** 2).sum(axis=-1) - np.square(self.mean)
+        distance = np.arange(self.probs.shape[-1]) - np.expand_dims(self.mean, -1)
+        return (self.probs * np.square(distance)).sum(axis=-1)
 
     @property
     def support(self) -> tuple[Any, Any]:
-        return 0, self.probs.shape[-1] - 1
+        return 0, (self._probs.shape[-1] if self._row is None else len(self._row)) - 1
 
 
-def _draw(u: float, probs: list[float]) -> int:
-    """First k whose cumulative probability exceeds u; the last possible one if rounding leaves none."""
-    cumulative, last = 0.0, 0
-    for k, mass in enumerate(probs):
-        if mass > 0.0:
-            cumulative += mass
-            last = k
-            if u < cumulative:
-                return k
-    return last
+def _as_row(probs: Any) -> tuple[float, ...] | None:
+    """A short list, tuple or vector of numbers as floats; None for all else."""
+    if type(probs) is np.ndarray:
+        return tuple(map(float, probs.tolist())) if probs.ndim == 1 and 0 < probs.size <= _SMALL else None
+    if not isinstance(probs, (list, tuple)) or not 0 < len(probs) <= _SMALL:
+        return None
+    try:
+        return tuple(map(float, probs))
+    except TypeError:  # nested lists, tracers
+        return None
+
+
+def _draw(u: float, sums: Sequence[float]) -> int:
+    """First k for which u * total lies below the sum of the weights 0 ... k.
+
+    That weight is positive, and there is such a k because u * total, rounded, stays below the total; except for totals
+    of a few times the smallest number, for which the last category of positive weight stands in.
+    """
+    total = sums[-1]
+    k = bisect_right(sums, u * total)
+    return k if k < len(sums) else bisect_left(sums, total)
+
+
+def _refuse(probs: Any) -> NoReturn:
+    raise ParameterError("Categorical", "probs", probs, "non-negative and finite, with a positive finite sum")

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_number
 
 
 class Delta(Elementwise):
-    """Always ``value``; log_prob is 0 there and -inf elsewhere."""
+    """Always ``value``, kept as float64; log_prob is 0 there and -inf elsewhere."""
 
     __slots__ = ("value",)
     parameters = ("value",)
 
     def __init__(self, value: Any):
-        self._set(as_parameter(value))
+        value = as_parameter(value)
+        require_number("Delta", "value", value)
+        self.value = value
+        self._broadcast(value)
 
     @staticmethod
     def _draw(uniform: Any, value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer, require
@@ -14,11 +15,13 @@ class Factor(Distribution):
     parameters = ("log_factor",)
 
     def __init__(self, log_factor: Any):
-        self.log_factor = as_parameter(log_factor)
-        if type(self.log_factor) is not float:
-            require(is_tracer(self.log_factor) and self.log_factor.shape == (), "Factor", "log_factor", log_factor, "a scalar")
+        log_factor = as_parameter(log_factor)
+        if type(log_factor) is float:
+            require(log_factor < math.inf, "Factor", "log_factor", log_factor, "a number below +inf, not NaN")
         else:
-            require(self.log_factor < float("inf"), "Factor", "log_factor", log_factor, "a number below +inf, not NaN")
+            scalar = is_tracer(log_factor) and log_factor.shape == ()
+            require(scalar, "Factor", "log_factor", log_factor, "a scalar")
+        self.log_factor = log_factor
         self.shape = ()
 
     def sample(self, rng: UniformSource) -> Any:

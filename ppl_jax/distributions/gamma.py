@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, require_positive
+from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_positive
 from ppl_jax.distributions.normal import standard_normal_quantile
 
 
 def draw_standard_gamma(uniform: Any, concentration: float) -> float:
-    """Gamma(concentration, 1) by Marsaglia & Tsang (ACM TOMS 26, 2000)."""
+    """Gamma(concentration, 1) by Marsaglia & Tsang (ACM TOMS 26, 2000); 0 where the draw underflows."""
     if concentration < 1.0:
         boosted = draw_standard_gamma(uniform, concentration + 1.0)
         return boosted * uniform() ** (1.0 / concentration)
@@ -40,15 +40,17 @@ class Gamma(Elementwise):
         concentration, rate = as_parameter(concentration), as_parameter(rate)
         require_positive("Gamma", "concentration", concentration)
         require_positive("Gamma", "rate", rate)
-        self._set(concentration, rate)
+        self.concentration, self.rate = concentration, rate
+        self._broadcast(concentration, rate)
 
     @staticmethod
     def _draw(uniform: Any, concentration: float, rate: float) -> float:
-        return draw_standard_gamma(uniform, concentration) / rate
+        value = draw_standard_gamma(uniform, concentration) / rate
+        return value if SMALLEST < value < LARGEST else min(max(value, SMALLEST), LARGEST)
 
     @staticmethod
     def _log_density(value: float, concentration: float, rate: float) -> float:
-        if value < 0.0 or value == math.inf:
+        if not 0.0 <= value < math.inf:
             return -math.inf
         if value == 0.0:
             return math.log(rate) if concentration == 1.0 else math.copysign(math.inf, 1.0 - concentration)
@@ -93,11 +95,12 @@ class Exponential(Elementwise):
     def __init__(self, rate: Any):
         rate = as_parameter(rate)
         require_positive("Exponential", "rate", rate)
-        self._set(rate)
+        self.rate = rate
+        self._broadcast(rate)
 
     @staticmethod
     def _draw(uniform: Any, rate: float) -> float:
-        return -math.log(uniform()) / rate
+        return min(-math.log(uniform()) / rate, LARGEST)
 
     @staticmethod
     def _log_density(value: float, rate: float) -> float:

@@ -15,6 +15,7 @@ from ppl_jax.distributions.binomial import Binomial
 from ppl_jax.distributions.categorical import Categorical
 from ppl_jax.distributions.delta import Delta
 from ppl_jax.distributions.factor import Factor
+from ppl_jax.distributions.from_numpyro import PREFIX, family
 from ppl_jax.distributions.gamma import Exponential, Gamma
 from ppl_jax.distributions.lognormal import LogNormal
 from ppl_jax.distributions.mixture import Mixture
@@ -26,13 +27,26 @@ from ppl_jax.distributions.uniform import Uniform
 from ppl_jax.distributions.von_mises import VonMises
 from ppl_jax.distributions.weibull import Weibull
 
-FAMILIES: dict[str, Any] = {
-    family.__name__: family
-    for family in (
+
+class Families(dict[str, Any]):
+    """Family by name; a name that is a recipe (``numpyro.Laplace(loc,scale)``) has a family made for it."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and name.startswith(PREFIX))
+
+    def __missing__(self, name: str) -> Any:
+        if name in self:
+            return family(name)
+        raise KeyError(name)
+
+
+FAMILIES = Families(
+    (known.__name__, known)
+    for known in (
         Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal, Binomial, Weibull,
         TruncatedNormal, VonMises, Mixture, MultivariateNormal, Delta, Factor,
     )
-}  # fmt: skip
+)  # fmt: skip
 
 
 def count_numbers(layout: Sequence[Any]) -> int:
@@ -43,6 +57,7 @@ def count_numbers(layout: Sequence[Any]) -> int:
 
 
 def is_discrete(layout: Sequence[Any]) -> bool:
+    """Whether the values of a distribution of this layout are integers."""
     return is_discrete(layout[2][0]) if layout[0] == "Mixture" else FAMILIES[layout[0]].discrete
 
 

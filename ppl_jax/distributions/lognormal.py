@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
+from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_finite, require_positive
 from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
+
+_LOG_SMALLEST, _LOG_LARGEST = math.log(SMALLEST), math.log(LARGEST)
 
 
 class LogNormal(Elementwise):
@@ -21,11 +23,15 @@ class LogNormal(Elementwise):
         loc, scale = as_parameter(loc), as_parameter(scale)
         require_finite("LogNormal", "loc", loc)
         require_positive("LogNormal", "scale", scale)
-        self._set(loc, scale)
+        self.loc, self.scale = loc, scale
+        self._broadcast(loc, scale)
 
     @staticmethod
     def _draw(uniform: Any, loc: float, scale: float) -> float:
-        return math.exp(loc + scale * standard_normal_quantile(uniform()))
+        exponent = loc + scale * standard_normal_quantile(uniform())
+        if _LOG_SMALLEST < exponent < _LOG_LARGEST:
+            return math.exp(exponent)
+        return SMALLEST if exponent < 0.0 else LARGEST
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:
@@ -52,11 +58,13 @@ class LogNormal(Elementwise):
 
     @property
     def mean(self) -> Any:
-        return np.exp(self.loc + 0.5 * np.square(self.scale))
+        with np.errstate(over="ignore"):
+            return np.exp(self.loc + 0.5 * np.square(self.scale))
 
     @property
     def variance(self) -> Any:
-        return np.expm1(np.square(self.scale)) * np.exp(2.0 * np.asarray(self.loc) + np.square(self.scale))
+        with np.errstate(over="ignore"):
+            return np.expm1(np.square(self.scale)) * np.exp(2.0 * self.loc + np.square(self.scale))
 
     @property
     def support(self) -> tuple[Any, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ppl_jax.distributions.base import Distribution, UniformSource, is_tracer, require
 from ppl_jax.distributions.categorical import Categorical
@@ -15,35 +15,38 @@ from ppl_jax.distributions.categorical import Categorical
 class Mixture(Distribution):
     """One of ``components`` (scalar distributions, all discrete or none), chosen with probabilities ``probs``, (K,)."""
 
-    __slots__ = ("_choice", "components", "discrete", "probs")  # type: ignore[misc]
+    __slots__ = ("_choice", "components", "discrete")
     parameters = ("probs", "components")
 
     def __init__(self, probs: Any, components: Sequence[Distribution]):
         self._choice = Categorical(probs)
-        self.probs = self._choice.probs
         self.components = tuple(components)
-        count = self.probs.shape[-1]
-        require(len(self.components) == count, "Mixture", "components", components, f"{count} in number, as probs")
-        scalar = all(component.shape == () for component in self.components) and self._choice.shape == ()
+        scalar = self._choice.shape == () and all(c.shape == () for c in self.components)
         require(scalar, "Mixture", "components", components, "scalar distributions with a vector of probs")
+        count = self._choice.support[1] + 1
+        require(len(self.components) == count, "Mixture", "components", components, f"{count} in number, as probs")
         kinds = {component.discrete for component in self.components}
         require(len(kinds) == 1, "Mixture", "components", components, "all discrete or all continuous")
         self.discrete = kinds.pop()
         self.shape = ()
 
+    @property
+    def probs(self) -> Any:
+        """The probabilities of the components, which sum to 1."""
+        return self._choice.probs
+
     def sample(self, rng: UniformSource) -> Any:
         return self.components[self._choice.sample(rng)].sample(rng)
 
     def log_prob(self, value: Any) -> Any:
-        if is_tracer(value) or is_tracer(self.probs):
-            return self.to_numpyro().log_prob(value)
-        if any(is_tracer(getattr(c, name)) for c in self.components for name in c.parameters):
-            return self.to_numpyro().log_prob(value)
-        with np.errstate(divide="ignore"):
-            terms = np.stack([np.asarray(component.log_prob(value)) for component in self.components])
-            weights = np.log(self.probs).reshape(-1, *(1,) * (terms.ndim - 1))
-            total = logsumexp(np.where(terms == -np.inf, -np.inf, terms + weights), axis=0)
-        return float(total) if np.ndim(total) == 0 else total
+        terms = [component.log_prob(value) for component in self.components]
+        if is_tracer(self.probs) or any(is_tracer(term) for term in terms):
+            return self._traced_log_prob(value)
+        weights = [self._choice.log_prob(k) for k in range(len(terms))]
+        if all(type(term) is float for term in terms):
+            return _log_sum(weights, terms)
+        stacked = np.stack([term + weight for term, weight in zip(terms, weights, strict=True) if weight > -math.inf])
+        return np.logaddexp.reduce(stacked, axis=0)
 
     def inflated(self, factor: float) -> Mixture:
         return Mixture(self.probs, [component.inflated(factor) for component in self.components])
@@ -51,13 +54,33 @@ class Mixture(Distribution):
     def to_numpyro(self) -> Any:
         from numpyro import distributions as npd
 
-        return npd.MixtureGeneral(npd.CategoricalProbs(self.probs), [c.to_numpyro() for c in self.components])
+        twins = [component.to_numpyro() for component in self.components]
+        return npd.MixtureGeneral(npd.CategoricalProbs(self.probs), twins, support=self._joint_support())
+
+    def _joint_support(self) -> Any:
+        """The constraint to give numpyro, which masks components by their own supports; None where all are alike."""
+        from numpyro.distributions import constraints
+
+        bounds = [component.support for component in self.components]
+        if any(is_tracer(bound) for pair in bounds for bound in pair):
+            return constraints.integer_nonnegative if self.discrete else constraints.real
+        low, high = self.support
+        if all(pair == (low, high) for pair in bounds):
+            return None
+        if self.discrete:
+            return constraints.integer_interval(low, high) if high < math.inf else constraints.nonnegative_integer
+        if low == -math.inf:
+            return constraints.real if high == math.inf else constraints.less_than_eq(high)
+        return constraints.greater_than_eq(low) if high == math.inf else constraints.interval(low, high)
 
     def layout(self) -> tuple:
-        return ("Mixture", tuple(self.probs.shape), tuple(component.layout() for component in self.components))
+        return ("Mixture", self._choice.layout()[1], tuple([component.layout() for component in self.components]))
 
     def numbers(self) -> list[float]:
-        return self.probs.tolist() + [number for component in self.components for number in component.numbers()]
+        row = self._choice.numbers()
+        for component in self.components:
+            row.extend(component.numbers())
+        return row
 
     @property
     def mean(self) -> Any:
@@ -65,10 +88,20 @@ class Mixture(Distribution):
 
     @property
     def variance(self) -> Any:
-        pairs = list(zip(self.probs.tolist(), self.components, strict=True))
-        return sum(p * (c.variance + c.mean**2) for p, c in pairs) - self.mean**2
+        mean = self.mean
+        pairs = zip(self.probs.tolist(), self.components, strict=True)
+        return sum(p * (c.variance + (c.mean - mean) ** 2) for p, c in pairs)
 
     @property
     def support(self) -> tuple[Any, Any]:
         bounds = [component.support for component in self.components]
         return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def _log_sum(weights: list[float], terms: list[float]) -> float:
+    """log sum exp(weight + term); a component of probability zero adds nothing, even where its density is infinite."""
+    parts = [weight + term for weight, term in zip(weights, terms, strict=True) if weight > -math.inf]
+    highest = max(parts)
+    if math.isinf(highest):
+        return highest
+    return highest + math.log(math.fsum([math.exp(part - highest) for part in parts]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,19 @@ from ppl_jax.distributions.base import (
 )
 from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
 
+_SMALL = 16  # up to this dimension, a solve by plain Python floats is quicker than a call of LAPACK
+
+
+@lru_cache(maxsize=64)
+def _above_diagonal(d: int) -> np.ndarray:
+    return np.triu(np.ones((d, d), dtype=bool), 1)
+
 
 class MultivariateNormal(Distribution):
-    """Normal vector with mean ``loc``, shape (d,), and covariance L L^T, L = ``scale_tril`` lower triangular, (d, d)."""
+    """Normal vector with mean ``loc``, shape (d,), and covariance L L^T, L = ``scale_tril`` lower triangular, (d, d).
+
+    ``log_prob`` takes vectors of shape (..., d) and gives one number for each.
+    """
 
     __slots__ = ("loc", "scale_tril")
     parameters = ("loc", "scale_tril")
@@ -34,21 +45,32 @@ class MultivariateNormal(Distribution):
         if not is_tracer(scale_tril):
             valid = bool(
                 np.isfinite(scale_tril).all()
-                and (np.diag(scale_tril) > 0).all()
-                and not np.triu(scale_tril, 1).any()
+                and (scale_tril.diagonal() > 0.0).all()
+                and not scale_tril[_above_diagonal(d)].any()
             )
             require(valid, "MultivariateNormal", "scale_tril", scale_tril, "lower triangular with a positive diagonal")
         self.loc, self.scale_tril, self.shape = loc, scale_tril, (d,)
 
     def sample(self, rng: UniformSource) -> Any:
-        z = np.array([standard_normal_quantile(rng.random()) for _ in range(self.shape[0])])
-        return self.loc + self.scale_tril @ z
+        # Column by column, so that every row is summed in order: a matrix product's order depends on the machine.
+        total = np.zeros(self.shape)
+        for column in self.scale_tril.T:
+            total += column * standard_normal_quantile(rng.random())
+        return self.loc + total
 
     def log_prob(self, value: Any) -> Any:
         if any(is_tracer(part) for part in (value, self.loc, self.scale_tril)):
             return self.to_numpyro().log_prob(value)
-        z = solve_triangular(self.scale_tril, np.asarray(value, dtype=np.float64) - self.loc, lower=True)
-        return float(-0.5 * z @ z - np.log(np.diag(self.scale_tril)).sum() - self.shape[0] * HALF_LOG_2PI)
+        vectors = np.asarray(value, dtype=np.float64)
+        if vectors.ndim == 1 and 0 < vectors.shape[0] == self.shape[0] <= _SMALL:
+            return _log_density((vectors - self.loc).tolist(), self.scale_tril.tolist())
+        with np.errstate(all="ignore"):
+            centred = (vectors - self.loc).reshape(-1, self.shape[0])
+            z = solve_triangular(self.scale_tril, centred.T, lower=True, check_finite=False)
+            squares = np.square(z).sum(axis=0)
+            log_prob = -0.5 * squares - np.log(self.scale_tril.diagonal()).sum() - self.shape[0] * HALF_LOG_2PI
+        log_prob[np.isnan(log_prob)] = -np.inf  # infinities and NaN among the values
+        return float(log_prob[0]) if vectors.ndim == 1 else log_prob.reshape(vectors.shape[:-1])
 
     def inflated(self, factor: float) -> MultivariateNormal:
         return MultivariateNormal(self.loc, self.scale_tril * factor)
@@ -64,8 +86,22 @@ class MultivariateNormal(Distribution):
 
     @property
     def variance(self) -> Any:
+        """The variance of each element, shape (d,)."""
         return np.square(self.scale_tril).sum(axis=-1)
 
     @property
     def support(self) -> tuple[Any, Any]:
         return -math.inf, math.inf
+
+
+def _log_density(centred: list[float], rows: list[list[float]]) -> float:
+    """The log density by forward substitution, row by row."""
+    z: list[float] = []
+    total = -HALF_LOG_2PI * len(rows)
+    for x, row in zip(centred, rows, strict=True):
+        for weight, earlier in zip(row, z, strict=False):
+            x -= weight * earlier
+        x /= row[len(z)]
+        z.append(x)
+        total -= 0.5 * x * x + math.log(row[len(z) - 1])
+    return total if total == total else -math.inf

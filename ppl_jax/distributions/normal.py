@@ -18,7 +18,8 @@ from ppl_jax.distributions.base import (
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
-#: Quantile function of the standard normal: Wichura's AS241 (Applied Statistics 37, 1988), in C in the standard library.
+#: Quantile function of the standard normal: Wichura's AS241 (Applied Statistics 37, 1988); the standard library has it
+#: in C.
 standard_normal_quantile = NormalDist().inv_cdf
 
 
@@ -30,12 +31,13 @@ class Normal(Elementwise):
 
     def __init__(self, loc: Any, scale: Any):
         if type(loc) is float and type(scale) is float and -math.inf < loc < math.inf and 0.0 < scale < math.inf:
-            self.loc, self.scale, self.shape = loc, scale, ()
+            self.loc, self.scale, self.shape, self._floats = loc, scale, (), (loc, scale)
             return
         loc, scale = as_parameter(loc), as_parameter(scale)
         require_finite("Normal", "loc", loc)
         require_positive("Normal", "scale", scale)
-        self._set(loc, scale)
+        self.loc, self.scale = loc, scale
+        self._broadcast(loc, scale)
 
     @staticmethod
     def _draw(uniform: Any, loc: float, scale: float) -> float:
@@ -44,23 +46,23 @@ class Normal(Elementwise):
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:
         z = (value - loc) / scale
-        return -0.5 * z * z - HALF_LOG_2PI - math.log(scale)
+        return -0.5 * z * z - HALF_LOG_2PI - math.log(scale) if z == z else -math.inf
 
     @staticmethod
     def _log_densities(value: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
         z = (value - loc) / scale
-        return -0.5 * z * z - HALF_LOG_2PI - np.log(scale)
+        return np.where(np.isnan(value), -np.inf, -0.5 * z * z - HALF_LOG_2PI - np.log(scale))
 
     # The most used family: the two methods below only save the generic dispatch of Elementwise.
     def sample(self, rng: UniformSource) -> Any:
-        if self.shape == ():
+        if self._floats is not None:
             return self.loc + self.scale * standard_normal_quantile(rng.random())
         return super().sample(rng)
 
     def log_prob(self, value: Any) -> Any:
-        if type(value) is float and self.shape == () and type(self.loc) is float and type(self.scale) is float:
+        if type(value) is float and self._floats is not None:
             z = (value - self.loc) / self.scale
-            return -0.5 * z * z - HALF_LOG_2PI - math.log(self.scale)
+            return -0.5 * z * z - HALF_LOG_2PI - math.log(self.scale) if z == z else -math.inf
         return super().log_prob(value)
 
     def inflated(self, factor: float) -> Normal:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, require_positive
+from ppl_jax.distributions.base import LARGEST_COUNT, Elementwise, as_parameter, is_tracer, require
 
+_BEYOND = 1e300  # values above have no mass in float64, and their log-factorials overflow
 _LOG_FACTORIALS = [math.log(math.factorial(k)) for k in range(16)]
 
 
@@ -24,7 +25,7 @@ def log_factorial(k: float) -> float:
 
 
 class Poisson(Elementwise):
-    """Poisson with positive mean ``rate``."""
+    """Poisson with mean ``rate`` in [0, 2**53]; at rate 0, as in numpyro and scipy, all mass is at 0."""
 
     __slots__ = ("rate",)
     parameters = ("rate",)
@@ -32,8 +33,11 @@ class Poisson(Elementwise):
 
     def __init__(self, rate: Any):
         rate = as_parameter(rate)
-        require_positive("Poisson", "rate", rate)
-        self._set(rate)
+        if not is_tracer(rate):
+            inside = 0.0 <= rate <= LARGEST_COUNT if type(rate) is float else (rate >= 0.0) & (rate <= LARGEST_COUNT)
+            require(inside, "Poisson", "rate", rate, "in [0, 2**53]")
+        self.rate = rate
+        self._broadcast(rate)
 
     @staticmethod
     def _draw(uniform: Any, rate: float) -> int:
@@ -41,13 +45,15 @@ class Poisson(Elementwise):
 
     @staticmethod
     def _log_density(value: float, rate: float) -> float:
-        if value < 0.0 or value == math.inf or value != math.floor(value):
+        if not 0.0 <= value < _BEYOND or value != math.floor(value):
             return -math.inf
+        if rate == 0.0:
+            return 0.0 if value == 0.0 else -math.inf
         return value * math.log(rate) - rate - math.lgamma(value + 1.0)
 
     @staticmethod
     def _log_densities(value: np.ndarray, rate: np.ndarray) -> np.ndarray:
-        inside = (value >= 0.0) & (value < np.inf) & (value == np.floor(value))
+        inside = (value >= 0.0) & (value < _BEYOND) & (value == np.floor(value))
         return np.where(inside, xlogy(value, rate) - rate - gammaln(value + 1.0), -np.inf)
 
     def to_numpyro(self) -> Any:

@@ -6,18 +6,21 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import log_ndtr
+from scipy.special import erf, erfcx
 
 from ppl_jax.distributions.base import (
     Elementwise,
     as_parameter,
-    is_tracer,
-    require,
+    require_below,
     require_finite,
+    require_number,
     require_positive,
 )
 from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
 
+_SQRT2 = math.sqrt(2.0)
+_SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
+_NARROW = 1e-5  # below this, a difference of scaled tails loses more digits than three terms of its series
 _TAIL = 8.0  # beyond this many standard deviations rejection from an exponential is exact and nearly always accepts
 
 
@@ -31,9 +34,11 @@ class TruncatedNormal(Elementwise):
         loc, scale, low, high = (as_parameter(value) for value in (loc, scale, low, high))
         require_finite("TruncatedNormal", "loc", loc)
         require_positive("TruncatedNormal", "scale", scale)
-        if not (is_tracer(low) or is_tracer(high)):
-            require(np.less(low, high), "TruncatedNormal", "high", high, f"above low = {low!r}")
-        self._set(loc, scale, low, high)
+        require_number("TruncatedNormal", "low", low)
+        require_number("TruncatedNormal", "high", high)
+        self.loc, self.scale, self.low, self.high = loc, scale, low, high
+        self._broadcast(loc, scale, low, high)
+        require_below("TruncatedNormal", low, high)
 
     @staticmethod
     def _draw(uniform: Any, loc: float, scale: float, low: float, high: float) -> float:
@@ -47,20 +52,39 @@ class TruncatedNormal(Elementwise):
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float, low: float, high: float) -> float:
-        if not low <= value <= high:
+        if not low <= value <= high or math.isinf(value):
             return -math.inf
-        z = (value - loc) / scale
-        mass = _log_mass(np.float64((low - loc) / scale), np.float64((high - loc) / scale))
-        return -0.5 * z * z - HALF_LOG_2PI - math.log(scale) - float(mass)
+        z, a, b = (value - loc) / scale, (low - loc) / scale, (high - loc) / scale
+        if a < 0.0 < b:
+            mass = 0.5 * (math.erf(b / _SQRT2) - math.erf(a / _SQRT2))
+            return -0.5 * z * z - HALF_LOG_2PI - math.log(mass) - math.log(scale)
+        # One tail: everything is taken relative to the density at the bound nearer to loc, c standard deviations away.
+        c, above = (a, (value - low) / scale) if a >= 0.0 else (-b, (high - value) / scale)
+        width = (high - low) / scale
+        fall = width * (c + 0.5 * width)
+        if fall < _NARROW:
+            log_mass = math.log1p(_narrow_mass(c, width)) + math.log(high - low)
+        else:
+            far = math.exp(-fall) * float(erfcx((c + width) / _SQRT2)) if fall < 700.0 else 0.0
+            log_mass = math.log(_SQRT_HALF_PI * (float(erfcx(c / _SQRT2)) - far)) + math.log(scale)
+        return -above * (c + 0.5 * above) - log_mass
 
     @staticmethod
     def _log_densities(
         value: np.ndarray, loc: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.ndarray
     ) -> np.ndarray:
-        z = (value - loc) / scale
-        mass = _log_mass((low - loc) / scale, (high - loc) / scale)
-        inside = -0.5 * z * z - HALF_LOG_2PI - np.log(scale) - mass
-        return np.where((value >= low) & (value <= high), inside, -np.inf)
+        z, a, b = (value - loc) / scale, (low - loc) / scale, (high - loc) / scale
+        mass = 0.5 * (erf(b / _SQRT2) - erf(a / _SQRT2))
+        around = -0.5 * z * z - HALF_LOG_2PI - np.log(mass) - np.log(scale)
+        c = np.where(a >= 0.0, a, -b)
+        above = np.where(a >= 0.0, value - low, high - value) / scale
+        width = (high - low) / scale
+        fall = width * (c + 0.5 * width)
+        near, far = erfcx(c / _SQRT2), np.where(fall < 700.0, np.exp(-fall) * erfcx((c + width) / _SQRT2), 0.0)
+        narrow = np.log1p(_narrow_mass(c, width)) + np.log(high - low)
+        log_mass = np.where(fall < _NARROW, narrow, np.log(_SQRT_HALF_PI * (near - far)) + np.log(scale))
+        inside = np.where((a < 0.0) & (b > 0.0), around, -above * (c + 0.5 * above) - log_mass)
+        return np.where((value >= low) & (value <= high) & np.isfinite(value), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
         from numpyro import distributions as npd
@@ -76,7 +100,8 @@ class TruncatedNormal(Elementwise):
         from scipy.stats import truncnorm
 
         a, b = (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
-        return truncnorm.stats(a, b, loc=self.loc, scale=self.scale, moments="mv")
+        mean, variance = truncnorm.stats(a, b, loc=self.loc, scale=self.scale, moments="mv")
+        return mean[()], variance[()]
 
     @property
     def mean(self) -> Any:
@@ -92,27 +117,28 @@ class TruncatedNormal(Elementwise):
 
 
 def _cdf(x: float) -> float:
-    return 0.5 * math.erfc(-x / math.sqrt(2.0))
+    return 0.5 * math.erfc(-x / _SQRT2)
 
 
 def _draw_by_inversion(u: float, a: float, b: float) -> float:
     left = _cdf(a)
     p = left + u * (_cdf(b) - left)
-    return standard_normal_quantile(p) if 0.0 < p < 1.0 else a if p <= 0.0 else b
+    return standard_normal_quantile(p if p < 1.0 else 1.0 - 2.0**-53)
 
 
 def _draw_far_left(uniform: Any, a: float, b: float) -> float:
-    """Robert (Statistics and Computing 5, 1995): exponential rejection below ``b`` << 0, again if below ``a``."""
+    """Below ``b`` << 0, above ``a``: Robert's rejection (Statistics and Computing 5, 1995) from an exponential.
+
+    The exponential is itself cut off at ``a``, so that a narrow interval is no reason to reject.
+    """
+    cut = math.expm1(b * (b - a))
     while True:
-        step = -math.log(uniform()) / -b
-        if uniform() < math.exp(-0.5 * step * step) and b - step >= a:
+        step = math.log1p(uniform() * cut) / b
+        if uniform() < math.exp(-0.5 * step * step):
             return b - step
 
 
-def _log_mass(a: Any, b: Any) -> Any:
-    """log(Phi(b) - Phi(a)), precise in both tails."""
-    flip = a > 0.0
-    a, b = np.where(flip, -b, a), np.where(flip, -a, b)
-    log_b = log_ndtr(b)
-    with np.errstate(divide="ignore"):
-        return log_b + np.log1p(-np.exp(log_ndtr(a) - log_b))
+def _narrow_mass(c: Any, width: Any) -> Any:
+    """The integral of exp(-c t - t^2 / 2) over [0, width], over width, less 1: its series where c * width << 1."""
+    x = c * width
+    return -0.5 * x + (x * x - width * width) / 6.0

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, is_tracer, require, require_finite
+from ppl_jax.distributions.base import (
+    LARGEST,
+    Elementwise,
+    as_parameter,
+    is_tracer,
+    require,
+    require_below,
+    require_finite,
+)
 
 
 class Uniform(Elementwise):
@@ -18,11 +26,17 @@ class Uniform(Elementwise):
 
     def __init__(self, low: Any, high: Any):
         low, high = as_parameter(low), as_parameter(high)
+        if type(low) is float and type(high) is float and low < high and -math.inf < high - low < math.inf:
+            self.low, self.high, self.shape, self._floats = low, high, (), (low, high)
+            return
         require_finite("Uniform", "low", low)
         require_finite("Uniform", "high", high)
+        self.low, self.high = low, high
+        self._broadcast(low, high)
+        require_below("Uniform", low, high)
         if not (is_tracer(low) or is_tracer(high)):
-            require(np.less(low, high), "Uniform", "high", high, f"above low = {low!r}")
-        self._set(low, high)
+            narrow = 0.5 * high - 0.5 * low < 0.5 * LARGEST
+            require(narrow, "Uniform", "high", high, f"within {LARGEST:.3g} (float64's range) of low = {low!r}")
 
     @staticmethod
     def _draw(uniform: Any, low: float, high: float) -> float:

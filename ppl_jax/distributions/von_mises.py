@@ -23,37 +23,41 @@ class VonMises(Elementwise):
         loc, concentration = as_parameter(loc), as_parameter(concentration)
         require_finite("VonMises", "loc", loc)
         require_positive("VonMises", "concentration", concentration)
-        self._set(loc, concentration)
+        self.loc, self.concentration = loc, concentration
+        self._broadcast(loc, concentration)
 
     @staticmethod
     def _draw(uniform: Any, loc: float, concentration: float) -> float:
-        """Best & Fisher (Applied Statistics 28, 1979)."""
-        tau = 1.0 + math.sqrt(1.0 + 4.0 * concentration * concentration)
-        rho = (tau - math.sqrt(2.0 * tau)) / (2.0 * concentration)
-        if rho < 1e-5:  # nearly uniform: r = 1/rho to first order, without the cancellation in rho
-            r = 1.0 / concentration + concentration
-        else:
-            r = (1.0 + rho * rho) / (2.0 * rho)
+        """Best & Fisher (Applied Statistics 28, 1979): rejection from a wrapped Cauchy.
+
+        With s = r - 1 for their r, written in h = concentration * s and w = 1 / s, which neither cancel where the
+        concentration is large nor overflow where it is small. The envelope's angle is then 2 atan(tan(pi u / 2) / q),
+        q = sqrt(1 + 2 w), in place of acos(f), and their c = concentration * (r - f) is as below.
+        """
+        h = 0.5 + 0.5 / (math.sqrt(1.0 + 4.0 * concentration * concentration) + 2.0 * concentration)
+        w = concentration / h
+        ratio = 1.0 + 2.0 * w
         while True:
-            z = math.cos(math.pi * uniform())
-            f = (1.0 + r * z) / (r + z)
-            c = concentration * (r - f)
+            half = 0.5 * math.pi * uniform()
+            cosine = math.cos(half)
+            c = h * ratio / (1.0 + 2.0 * w * cosine * cosine)
             u = uniform()
             if c * (2.0 - c) > u or math.log(c / u) + 1.0 >= c:
                 break
-        angle = math.acos(max(-1.0, min(1.0, f)))
-        angle = loc + (angle if uniform() > 0.5 else -angle)
-        return (angle + math.pi) % (2.0 * math.pi) - math.pi
+        angle = 2.0 * math.atan(math.tan(half) / math.sqrt(ratio))
+        return _wrapped(loc + angle if uniform() > 0.5 else loc - angle)
 
     @staticmethod
     def _log_density(value: float, loc: float, concentration: float) -> float:
         if not -math.pi <= value <= math.pi:
             return -math.inf
-        return concentration * (math.cos(value - loc) - 1.0) - _LOG_2PI - math.log(float(i0e(concentration)))
+        sine = math.sin(0.5 * (value - loc))  # cos(x) - 1 = -2 sin(x/2)**2, without its cancellation
+        return -2.0 * concentration * sine * sine - _LOG_2PI - math.log(float(i0e(concentration)))
 
     @staticmethod
     def _log_densities(value: np.ndarray, loc: np.ndarray, concentration: np.ndarray) -> np.ndarray:
-        inside = concentration * (np.cos(value - loc) - 1.0) - _LOG_2PI - np.log(i0e(concentration))
+        sine = np.sin(0.5 * (value - loc))
+        inside = -2.0 * concentration * sine * sine - _LOG_2PI - np.log(i0e(concentration))
         return np.where(np.abs(value) <= math.pi, inside, -np.inf)
 
     def inflated(self, factor: float) -> VonMises:
@@ -66,13 +70,23 @@ class VonMises(Elementwise):
 
     @property
     def mean(self) -> Any:
-        return self.loc
+        """The mean direction, in [-pi, pi)."""
+        wrapped = (np.asarray(self.loc) + np.pi) % (2.0 * np.pi) - np.pi
+        return np.broadcast_to(wrapped, self.shape)[()]
 
     @property
     def variance(self) -> Any:
-        """Circular variance."""
-        return 1.0 - i1e(self.concentration) / i0e(self.concentration)
+        """The circular variance, in [0, 1]."""
+        return np.broadcast_to(1.0 - i1e(self.concentration) / i0e(self.concentration), self.shape)[()]
 
     @property
     def support(self) -> tuple[Any, Any]:
         return -math.pi, math.pi
+
+
+def _wrapped(angle: float) -> float:
+    """``angle`` moved by turns into [-pi, pi); one that is there already keeps all its digits."""
+    if -math.pi <= angle < math.pi:
+        return angle
+    angle = (angle + math.pi) % (2.0 * math.pi) - math.pi
+    return angle if angle < math.pi else -math.pi

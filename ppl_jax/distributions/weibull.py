@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import gamma as gamma_function
-from scipy.special import xlogy
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, require_positive
+from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_positive
 
 
 class Weibull(Elementwise):
@@ -22,25 +21,37 @@ class Weibull(Elementwise):
         scale, concentration = as_parameter(scale), as_parameter(concentration)
         require_positive("Weibull", "scale", scale)
         require_positive("Weibull", "concentration", concentration)
-        self._set(scale, concentration)
+        self.scale, self.concentration = scale, concentration
+        self._broadcast(scale, concentration)
 
     @staticmethod
     def _draw(uniform: Any, scale: float, concentration: float) -> float:
-        return scale * (-math.log(uniform())) ** (1.0 / concentration)
+        try:
+            value = scale * (-math.log(uniform())) ** (1.0 / concentration)
+        except OverflowError:  # concentrations below 0.01 reach beyond float64 on both sides
+            return LARGEST
+        return value if SMALLEST < value < LARGEST else min(max(value, SMALLEST), LARGEST)
 
     @staticmethod
     def _log_density(value: float, scale: float, concentration: float) -> float:
-        if value < 0.0 or value == math.inf:
+        if not 0.0 <= value < math.inf:
             return -math.inf
-        ratio = value / scale
-        if ratio == 0.0:
+        if value == 0.0:
             return -math.log(scale) if concentration == 1.0 else math.copysign(math.inf, 1.0 - concentration)
-        return math.log(concentration / scale) + (concentration - 1.0) * math.log(ratio) - ratio**concentration
+        log_scale = math.log(scale)
+        log_ratio = math.log(value) - log_scale
+        exponent = concentration * log_ratio
+        if exponent > 700.0:
+            return -math.inf
+        return math.log(concentration) - log_scale + (exponent - log_ratio) - math.exp(exponent)
 
     @staticmethod
     def _log_densities(value: np.ndarray, scale: np.ndarray, concentration: np.ndarray) -> np.ndarray:
-        ratio = value / scale
-        inside = np.log(concentration / scale) + xlogy(concentration - 1.0, ratio) - ratio**concentration
+        log_ratio = np.log(value) - np.log(scale)
+        exponent = concentration * log_ratio
+        inside = np.log(concentration) - np.log(scale) + (exponent - log_ratio) - np.exp(exponent)
+        at_zero = np.where(concentration == 1.0, -np.log(scale), np.copysign(np.inf, 1.0 - concentration))
+        inside = np.where(value == 0.0, at_zero, np.where(exponent > 700.0, -np.inf, inside))
         return np.where((value >= 0.0) & (value < np.inf), inside, -np.inf)
 
     def to_numpyro(self) -> Any:

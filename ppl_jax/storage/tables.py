@@ -1,15 +1,24 @@
-"""Tables of stored traces: read one by one, by name as a column, or by a selection that shares the rows."""
+"""Tables of stored traces: read one by one, by name as a column, or by a selection that shares the rows.
+
+A table is never changed, so threads may read one together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ppl_jax.primitives import FACTOR, TAG, Site
+from ppl_jax.errors import StorageError
+from ppl_jax.primitives import Site
+from ppl_jax.storage.columns import Numbers, as_column, gather
 from ppl_jax.storage.layouts import RowLayout
 from ppl_jax.traces import Trace
+
+_BLOCK = 1 << 16  # traces whose places are turned to Python integers together
 
 
 class StoredTrace(Trace):
@@ -32,7 +41,7 @@ class StoredTrace(Trace):
         return self._sites
 
     @property
-    def result(self) -> Any:  # type: ignore[override]
+    def result(self) -> Any:
         return self._layout.result_of(self._row, self._objects)
 
     @property
@@ -40,18 +49,13 @@ class StoredTrace(Trace):
         return list(self._layout.named)
 
     def __getitem__(self, key: str | tuple[str, int]) -> Any:
-        name, occurrence = (key, 0) if isinstance(key, str) else key
-        places = self._layout.named.get(name, [])
-        if not places or (occurrence and not 1 <= occurrence <= len(places)):
+        place = self._layout.position(key)
+        if place is None:
             raise KeyError(f"no site {key!r} in this trace; its names are {self.names}")
-        return self._layout.value(places[occurrence - 1], self._row, self._objects)
+        return self._layout.value(place, self._row, self._objects)
 
     def __contains__(self, key: object) -> bool:
-        try:
-            self[key]  # type: ignore[index]
-        except (KeyError, TypeError, ValueError):
-            return False
-        return True
+        return isinstance(key, (str, tuple)) and self._layout.position(key) is not None
 
     def __len__(self) -> int:
         return len(self._layout.sites)
@@ -60,66 +64,116 @@ class StoredTrace(Trace):
 class TraceTable(Sequence[Trace]):
     """An immutable sequence of traces.
 
+    ``table[i]`` is a Trace; a slice, a boolean mask or an array of integers gives a table that shares the rows.
+
     Args:
       layouts: the row layouts that occur.
       heap: all rows one after the other; float64, in memory or memory-mapped.
       starts: where in the heap each trace's row starts, int64, shape (n,). Traces may share a row.
-      kinds: index into ``layouts`` of each trace, int32, shape (n,).
-      objects: results and tags that only memory can hold.
+      kinds: index into ``layouts`` of each trace, integers, shape (n,).
+      objects: what rows refer to by number: strings, long integers, and what only memory can hold.
+      path: the folder of which this is the whole table; None for a table in memory and for a selection.
     """
 
     def __init__(
-        self, layouts: Sequence[RowLayout], heap: np.ndarray, starts: np.ndarray, kinds: np.ndarray, objects: list[Any]
+        self,
+        layouts: Sequence[RowLayout],
+        heap: np.ndarray,
+        starts: np.ndarray,
+        kinds: np.ndarray,
+        objects: list[Any],
+        path: Path | None = None,
     ):
         self.layouts = layouts
         self.heap = heap
         self.starts = starts
         self.kinds = kinds
         self.objects = objects
+        self.path = path
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
-            layout, start = self.layouts[self.kinds[index]], self.starts[index]
-            return StoredTrace(layout, self.heap[start : start + layout.width], self.objects)
-        return self.take(np.arange(len(self))[index])
+            return self._trace(int(self.kinds[index]), int(self.starts[index]))
+        return self.take(index)
 
     def __iter__(self) -> Iterator[Trace]:
-        for kind, start in zip(self.kinds.tolist(), self.starts.tolist(), strict=True):
-            layout = self.layouts[kind]
-            yield StoredTrace(layout, self.heap[start : start + layout.width], self.objects)
+        for low in range(0, len(self), _BLOCK):
+            block = slice(low, low + _BLOCK)
+            yield from map(self._trace, self.kinds[block].tolist(), self.starts[block].tolist())
 
-    def take(self, indices: np.ndarray) -> TraceTable:
-        """The traces at ``indices``, in that order; the rows are shared."""
-        return TraceTable(self.layouts, self.heap, self.starts[indices], self.kinds[indices], self.objects)
+    def _trace(self, kind: int, start: int) -> StoredTrace:
+        layout = self.layouts[kind]
+        return StoredTrace(layout, self.heap[start : start + layout.width], self.objects)
 
-    def column(self, name: str) -> np.ndarray | list[Any]:
-        """The value of ``name`` in every trace: an array where all are numbers of one shape, else a list.
+    def take(self, index: Any) -> TraceTable:
+        """The traces at ``index`` (a slice, a boolean mask (n,), or integers), in that order; the rows are shared."""
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            index = index.astype(np.int64) if index.size == 0 and index.dtype != bool else index
+        return TraceTable(self.layouts, self.heap, self.starts[index], self.kinds[index], self.objects)
+
+    def groups(self) -> list[tuple[RowLayout, np.ndarray | slice]]:
+        """The layouts that occur, each with the traces that have it: positions (m,), or a slice where all do."""
+        present = np.unique(self.kinds).tolist()
+        if len(present) == 1:
+            return [(self.layouts[present[0]], slice(None))]
+        order = np.argsort(self.kinds, kind="stable")
+        bounds = np.searchsorted(self.kinds[order], [*present, present[-1] + 1] if present else [])
+        parts = [order[low:high] for low, high in pairwise(bounds)]
+        return [(self.layouts[kind], part) for kind, part in zip(present, parts, strict=True)]
+
+    def check_storable(self) -> None:
+        """Raises StorageError if a trace refers to an object that only memory can hold."""
+        foreign = [type(kept).__name__ for kept in self.objects if type(kept) not in (str, int)]
+        if foreign and any(layout.object_places.size for layout, _ in self.groups()):
+            raise StorageError(
+                f"Values of type {foreign[0]} cannot be stored on disk without pickle. Return and tag numbers, arrays, "
+                "strings, and tuples, lists or dicts of these."
+            )
+
+    def having(self, key: str | tuple[str, int]) -> np.ndarray:
+        """Which traces have a site of that name (or name and occurrence), bool (n,)."""
+        present = np.zeros(len(self), bool)
+        for layout, rows in self.groups():
+            present[rows] = layout.position(key) is not None
+        return present
+
+    def column(self, key: str | tuple[str, int]) -> np.ndarray | list[Any]:
+        """The value of a name in every trace: an array (n, *shape) where all are numbers of one shape, else a list.
+
+        Args:
+          key: the name, or (name, occurrence); of a name that was met several times, the last value.
 
         Raises:
-          KeyError: a trace has no site of that name.
+          KeyError: a trace has no such site.
         """
-        missing = [kind for kind in np.unique(self.kinds) if name not in self.layouts[kind].named]
+        groups = self.groups()
+        missing = [rows for layout, rows in groups if layout.position(key) is None]
         if missing:
-            known = sorted({other for layout in self.layouts for other in layout.named})
-            count = int(np.isin(self.kinds, missing).sum())
-            raise KeyError(f"{count} of {len(self)} traces have no site named {name!r}; the names that occur are {known}")
-        scalar = all(_is_scalar(self.layouts[kind], name) for kind in np.unique(self.kinds))
-        if not scalar:
-            values = [trace[name] for trace in self]
-            return np.array(values) if len({np.shape(value) for value in values}) == 1 else values
-        column = np.empty(len(self))
-        for kind in np.unique(self.kinds):
-            layout = self.layouts[kind]
-            rows = np.flatnonzero(self.kinds == kind)
-            column[rows] = self.heap[self.starts[rows] + layout.slots[layout.named[name][-1]].start]
+            known = sorted({other for layout, _ in groups for other in layout.named})
+            count = sum(len(self.starts[rows]) for rows in missing)
+            raise KeyError(f"{count} of {len(self)} traces have no site named {key!r}; the names that occur: {known}")
+        numbers = [layout.numbers(layout.position(key)) for layout, _ in groups]  # type: ignore[arg-type]
+        column = self._gather(numbers, groups)
+        return as_column([trace[key] for trace in self]) if column is None else column
+
+    def results(self) -> np.ndarray | list[Any]:
+        """What the model returned in every trace: an array (n, *shape) where all are numbers of one shape."""
+        groups = self.groups()
+        column = self._gather([layout.result_numbers for layout, _ in groups], groups)
+        return as_column([trace.result for trace in self]) if column is None else column
+
+    def _gather(self, numbers: list[Numbers | None], groups: list) -> np.ndarray | None:
+        """The column of which each layout holds the numbers so; None where it is not an array of numbers."""
+        if len({found and found.shape for found in numbers}) != 1 or numbers[0] is None:
+            return None
+        parts = [gather(self.heap, self.starts[rows], found) for found, (_, rows) in zip(numbers, groups, strict=True)]  # type: ignore[arg-type]
+        if len(parts) == 1:
+            return parts[0]
+        column = np.empty((len(self), *numbers[0].shape), np.result_type(*parts))
+        for part, (_, rows) in zip(parts, groups, strict=True):
+            column[rows] = part
         return column
-
-
-def _is_scalar(layout: RowLayout, name: str) -> bool:
-    site = layout.sites[layout.named[name][-1]]
-    if site.kind == FACTOR:
-        return False
-    return site.value in (("float",), ("int",), ("bool",)) if site.kind == TAG else site.value == ()

@@ -1,181 +1,273 @@
 """Writing traces into a table, in memory or on disk.
 
-On disk a table is a folder: ``layouts.jsonl`` (one RowLayout a line, written before the first row that uses it),
-``rows.f64`` (the heap, little-endian float64), ``index.bin`` (start, layout and log weight of each trace). All three are
-only ever appended to, so a table cut off anywhere is readable up to the last whole entry.
+``append`` runs once per execution of a model, so it is written for speed: what a trace's sites look like is gathered
+into one flat key of cheap tokens, and the layout is worked out only for a key that was not seen before.
 """
 
 from __future__ import annotations
 
-import json
+import time
 from array import array
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from ppl_jax.errors import StorageError
-from ppl_jax.primitives import FACTOR, TAG
+from ppl_jax.distributions.base import Distribution, Elementwise
+from ppl_jax.distributions.factor import Factor
+from ppl_jax.errors import StorageError, describe_site
+from ppl_jax.primitives import TAG, Site
+from ppl_jax.storage.folder import INDEX, TableFolder, open_table
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
 from ppl_jax.storage.tables import TraceTable
-from ppl_jax.storage.templates import flatten
+from ppl_jax.storage.templates import FLOAT, flatten
 from ppl_jax.traces import Trace
 
-FORMAT = "ppl_jax trace table 1"
-INDEX = np.dtype([("start", "<i8"), ("kind", "<i8"), ("log_weight", "<f8")])
 _FLUSH_AT = 1 << 17  # numbers held back before they are written: 1 MiB
+_FLUSH_AFTER = 10.0  # seconds that a finished trace of a slow simulator may be held back
+_BLOCK = 1 << 16  # rows copied together from another table
+
+_structure = attrgetter("kind", "address", "instance", "name", "control", "observed")
+_TOKENS = 9  # per site: the six of _structure, then one each for value, distribution, proposal
+
+
+class _Readers(dict[type, "Callable[[Any], tuple] | None"]):
+    """Family -> a function giving a scalar distribution's parameters as a tuple; None for families with vectors."""
+
+    def __missing__(self, family: type) -> Callable[[Any], tuple] | None:
+        reader = None
+        if issubclass(family, (Elementwise, Factor)):
+            read = attrgetter(*family.parameters)
+            reader = (lambda distribution: (read(distribution),)) if len(family.parameters) == 1 else read
+        self[family] = reader
+        return reader
 
 
 class TraceWriter:
     """Appends traces; ``finish()`` gives the table and the log weights.
 
     Args:
-      path: folder to make (it must not hold a table yet); None keeps everything in memory.
+      path: folder to make (it must not hold anything yet); None keeps everything in memory.
     """
 
     def __init__(self, path: str | Path | None = None):
-        self._known: dict[tuple, int] = {}
+        self._by_tokens: dict[tuple, int] = {}
+        self._by_layout: dict[tuple, int] = {}
+        self._readers = _Readers()
         self._layouts: list[RowLayout] = []
-        self._heap = array("d")
-        self._starts, self._kinds, self._weights = array("q"), array("q"), array("d")
-        self._written = 0
-        self._count = 0
         self._objects: list[Any] = []
+        self._interned: dict[str | int, int] = {}
+        self._heap, self._starts, self._kinds, self._weights = array("d"), array("q"), array("i"), array("d")
+        self._numbers_written, self._entries_written = 0, 0
         self._path = None if path is None else Path(path)
-        self._files: tuple[IO[str], IO[bytes], IO[bytes]] | None = None
-        if self._path is not None:
-            self._files = _create(self._path)
+        self._folder = None if self._path is None else TableFolder(self._path)
+        self._flushed_at = time.monotonic()
 
     def __len__(self) -> int:
-        return self._count
+        return self._entries_written + len(self._weights)
 
     def append(self, trace: Trace, log_weight: float) -> None:
-        """Stores ``trace`` with the given log weight."""
+        """Stores ``trace`` with the given log weight.
+
+        Raises:
+          StorageError: on disk, a tag or the result holds something that cannot be stored without pickle.
+        """
         row: list[float] = [trace.log_importance_weight]
-        keep = self._keep if self._path is None else None
-        sites: list[tuple] = []
+        tokens: list[Any] = []
+        readers = self._readers
         for site in trace.sites:
-            kind, distribution, proposal = site.kind, site.distribution, site.proposal
-            template: Any = None
-            layout = None if distribution is None else distribution.layout()
-            if kind is TAG:
-                template = flatten(site.value, row, keep)
-            elif kind is not FACTOR:
-                template = distribution.shape
-                if template == ():
-                    row.append(site.value)
-                else:
-                    row.extend(np.asarray(site.value, dtype=np.float64).ravel().tolist())
-            if distribution is not None:
-                row.extend(distribution.numbers())
-            if proposal is not None:
-                row.extend(proposal.numbers())
-            sites.append(
-                (
-                    kind,
-                    site.address,
-                    site.instance,
-                    site.name,
-                    site.control,
-                    site.observed,
-                    template,
-                    layout,
-                    None if proposal is None else proposal.layout(),
-                )
-            )
-        key = (tuple(sites), flatten(trace.result, row, keep))
-        kind_index = self._known.get(key)
-        if kind_index is None:
-            kind_index = self._add_layout(key)
-        self._add_entry(self._written + len(self._heap), kind_index, log_weight)
-        self._heap.extend(row)
-        if self._files is not None and len(self._heap) >= _FLUSH_AT:
-            self._flush()
+            tokens += _structure(site)
+            distribution, proposal, value = site.distribution, site.proposal, site.value
+            kind = type(value)
+            if distribution is None or site.kind == TAG:
+                tokens += (flatten(value, row, self._keep), None, None)
+                continue
+            if kind is float or kind is int:
+                row.append(value)
+                tokens.append(())
+            else:
+                tokens.append(_flatten_draw(site, row))
+            reader = readers[type(distribution)]
+            if reader is not None and not distribution.shape:
+                row += reader(distribution)
+                tokens.append(type(distribution))
+            else:
+                row += distribution.numbers()
+                tokens.append(distribution.layout())
+            if proposal is None:
+                tokens.append(None)
+            else:
+                row += proposal.numbers()
+                tokens.append(proposal.layout())
+        result = trace.result
+        if type(result) is float:
+            row.append(result)
+            tokens.append(FLOAT)
+        else:
+            tokens.append(flatten(result, row, self._keep))
+        key = tuple(tokens)
+        layout = self._by_tokens.get(key)
+        if layout is None:
+            layout = self._by_tokens[key] = self._number(RowLayout(*_layout_of(key)))
+        start = self._numbers_written + len(self._heap)
+        self._heap.fromlist(row)
+        self._add_entry(start, layout, log_weight)
+        if self._folder is not None:
+            self._flush_if_due()
 
     def repeat(self, log_weight: float) -> None:
         """Stores the last trace once more (a rejected MCMC step); its row is shared."""
-        self._add_entry(self._last[0], self._last[1], log_weight)
+        self._add_entry(*self._last, log_weight)
+        if self._folder is not None:
+            self._flush_if_due()
+
+    def extend(self, table: TraceTable, log_weights: np.ndarray) -> None:
+        """Appends all traces of another table; a row that several of them share is copied once.
+
+        Args:
+          table: the other table.
+          log_weights: their log weights, float64 (n,).
+
+        Raises:
+          StorageError: this table is on disk and the other refers to objects that only memory can hold.
+        """
+        if len(table) != len(log_weights):
+            raise StorageError(f"{len(table)} traces cannot be appended with {len(log_weights)} log weights.")
+        for low in range(0, len(table), _BLOCK):
+            self._extend_block(table[low : low + _BLOCK], log_weights[low : low + _BLOCK])
 
     def finish(self) -> tuple[TraceTable, np.ndarray]:
         """The table and the log weights, float64 (n,). Nothing can be appended afterwards."""
-        if self._files is not None and self._path is not None:
+        if self._folder is not None and self._path is not None:
             self._flush()
-            for file in self._files:
-                file.close()
+            self._folder.close()
             return open_table(self._path)
-        starts, kinds = np.frombuffer(self._starts, np.int64), np.frombuffer(self._kinds, np.int64)
-        heap = np.frombuffer(self._heap, np.float64)
-        table = TraceTable(self._layouts, heap, starts, kinds.astype(np.int32), self._objects)
-        return table, np.frombuffer(self._weights, np.float64)
+        starts, kinds, log_weights = self._entries()
+        heap = np.frombuffer(self._heap, np.float64) if self._heap else np.empty(0)
+        return TraceTable(self._layouts, heap, starts, kinds, self._objects), log_weights
 
-    def _keep(self, value: Any) -> int:
-        self._objects.append(value)
-        return len(self._objects) - 1
+    # -- entries ---------------------------------------------------------------------------------------------------
 
     def _add_entry(self, start: int, kind: int, log_weight: float) -> None:
         self._last = (start, kind)
         self._starts.append(start)
         self._kinds.append(kind)
         self._weights.append(log_weight)
-        self._count += 1
 
-    def _add_layout(self, key: tuple) -> int:
-        sites, result = key
-        layout = RowLayout(tuple(SiteLayout(*site) for site in sites), result)
-        self._known[key] = len(self._layouts)
-        self._layouts.append(layout)
-        if self._files is not None:
-            self._files[0].write(json.dumps(layout.to_json(), separators=(",", ":")) + "\n")
-        return self._known[key]
+    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Start, layout and log weight of the entries in memory; one that Ctrl-C left unfinished is left out."""
+        count = len(self._weights)
+        if count == 0:
+            return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
+        starts, kinds = np.frombuffer(self._starts, np.int64), np.frombuffer(self._kinds, np.int32)
+        return starts[:count], kinds[:count], np.frombuffer(self._weights, np.float64)
+
+    def _number(self, layout: RowLayout) -> int:
+        """The number of a layout in this table, a new one if it was not met before."""
+        number = self._by_layout.setdefault(layout.key, len(self._layouts))
+        if number == len(self._layouts):
+            self._layouts.append(layout)
+        return number
+
+    def _keep(self, value: Any) -> int:
+        """The number of an object that rows refer to; strings and integers are kept once."""
+        if type(value) is str or type(value) is int:
+            number = self._interned.setdefault(value, len(self._objects))
+            if number == len(self._objects):
+                self._objects.append(value)
+            return number
+        if self._folder is not None:
+            raise StorageError(
+                f"A value of type {type(value).__name__} cannot be stored on disk without pickle. Return and tag "
+                "numbers, arrays, strings, and tuples, lists or dicts of these; or keep the traces in memory."
+            )
+        self._objects.append(value)
+        return len(self._objects) - 1
+
+    # -- copying from another table --------------------------------------------------------------------------------
+
+    def _extend_block(self, table: TraceTable, log_weights: np.ndarray) -> None:
+        starts, first, inverse = np.unique(table.starts, return_index=True, return_inverse=True)
+        old_kinds = np.asarray(table.kinds)[first]
+        present = np.unique(old_kinds)
+        kinds, widths = np.empty(len(starts), np.int64), np.empty(len(starts), np.int64)
+        for kind in present.tolist():
+            kinds[old_kinds == kind] = self._number(table.layouts[kind])
+            widths[old_kinds == kind] = table.layouts[kind].width
+        ends = np.cumsum(widths)
+        new_starts = ends - widths
+        numbers = _gather_rows(table.heap, starts, widths)
+        for kind in present.tolist():
+            places = table.layouts[kind].object_places
+            if places.size:
+                where = (new_starts[old_kinds == kind][:, None] + places).ravel()
+                kept = {old: self._keep(table.objects[int(old)]) for old in np.unique(numbers[where]).tolist()}
+                numbers[where] = [kept[old] for old in numbers[where].tolist()]
+        base = self._numbers_written + len(self._heap)
+        self._heap.frombytes(numbers.view(np.uint8))  # type: ignore[arg-type]
+        self._starts.frombytes((base + new_starts[inverse]).astype(np.int64).tobytes())
+        self._kinds.frombytes(kinds[inverse].astype(np.int32).tobytes())
+        self._weights.frombytes(np.asarray(log_weights, dtype=np.float64).tobytes())
+        self._last = (self._starts[-1], self._kinds[-1])
+        if self._folder is not None:
+            self._flush_if_due()
+
+    # -- on disk ---------------------------------------------------------------------------------------------------
+
+    def _flush_if_due(self) -> None:
+        if len(self._heap) >= _FLUSH_AT or time.monotonic() - self._flushed_at > _FLUSH_AFTER:
+            self._flush()
 
     def _flush(self) -> None:
-        assert self._files is not None
-        layouts, rows, index = self._files
-        layouts.flush()
-        self._heap.tofile(rows)
-        rows.flush()
-        entries = np.empty(len(self._starts), INDEX)
-        entries["start"], entries["kind"], entries["log_weight"] = self._starts, self._kinds, self._weights
-        index.write(entries.tobytes())
-        index.flush()
-        self._written += len(self._heap)
-        self._heap, self._starts, self._kinds, self._weights = array("d"), array("q"), array("q"), array("d")
+        assert self._folder is not None
+        starts, kinds, log_weights = self._entries()
+        entries = np.empty(len(starts), INDEX)
+        entries["start"], entries["kind"], entries["log_weight"] = starts, kinds, log_weights
+        self._folder.write(
+            self._layouts, self._objects, self._heap, self._numbers_written, entries, self._entries_written
+        )
+        numbers, count = self._numbers_written + len(self._heap), self._entries_written + len(entries)
+        heap, new_starts, new_kinds, weights, now = array("d"), array("q"), array("i"), array("d"), time.monotonic()
+        # Ctrl-C before this line repeats the write at the same place; the assignments have no call between them.
+        self._numbers_written, self._entries_written, self._flushed_at = numbers, count, now
+        self._heap, self._starts, self._kinds, self._weights = heap, new_starts, new_kinds, weights
 
 
-def _create(path: Path) -> tuple[IO[str], IO[bytes], IO[bytes]]:
-    path.mkdir(parents=True, exist_ok=True)
-    if any(path.iterdir()):
-        raise StorageError(f"{path} is not empty. Give a new folder, or remove what is there.")
-    (path / "format").write_text(FORMAT)
-    return open(path / "layouts.jsonl", "w"), open(path / "rows.f64", "wb"), open(path / "index.bin", "wb")
+def _flatten_draw(site: Site, row: list[float]) -> tuple[int, ...] | None:
+    """Appends the numbers of a draw that is no plain float or integer; returns its shape, None without a value."""
+    if site.value is None:
+        return None
+    value = np.asarray(site.value)
+    if value.dtype.kind not in "fiub":
+        raise StorageError(
+            f"{describe_site(site)}: the value {site.value!r} is not a real number or an array of them, so it cannot"
+            " be stored. Draw real numbers, and tag what is not."
+        )
+    row += value.astype(np.float64, copy=False).ravel().tolist()
+    return value.shape
 
 
-def open_table(path: str | Path) -> tuple[TraceTable, np.ndarray]:
-    """Opens a table on disk by memory map: the table and the log weights.
-
-    Entries whose row or layout was cut off are left out.
-
-    Raises:
-      StorageError: there is no table at ``path``.
-    """
-    path = Path(path)
-    try:
-        if (path / "format").read_text() != FORMAT:
-            raise StorageError(f"{path} holds another format than '{FORMAT}'. Read it with the version that wrote it.")
-        lines = (path / "layouts.jsonl").read_text().split("\n")[:-1]
-    except FileNotFoundError as error:
-        raise StorageError(f"{path} is not a folder of stored traces: {error.filename} is missing.") from error
-    layouts = [RowLayout.from_json(json.loads(line)) for line in lines]
-    heap = _map(path / "rows.f64", np.dtype("<f8"))
-    index = _map(path / "index.bin", INDEX)
-    starts, kinds = np.array(index["start"]), np.array(index["kind"])
-    widths = np.array([layout.width for layout in layouts] + [0], dtype=np.int64)
-    whole = (kinds < len(layouts)) & (starts + widths[np.minimum(kinds, len(layouts))] <= len(heap))
-    table = TraceTable(layouts, heap, starts[whole], kinds[whole].astype(np.int32), [])
-    return table, np.array(index["log_weight"])[whole]
+def _layout_of(tokens: tuple) -> tuple[tuple[SiteLayout, ...], tuple]:
+    """The sites and the result template that the tokens of a trace stand for."""
+    sites = []
+    for low in range(0, len(tokens) - 1, _TOKENS):
+        site = SiteLayout(*tokens[low : low + _TOKENS])
+        sites.append(site._replace(distribution=_distribution_layout(site.distribution)))
+    return tuple(sites), tokens[-1]
 
 
-def _map(path: Path, dtype: np.dtype) -> np.ndarray:
-    """Memory map of all whole entries of a file."""
-    count = path.stat().st_size // dtype.itemsize if path.exists() else 0
-    return np.memmap(path, dtype=dtype, mode="r", shape=(count,)) if count else np.empty(0, dtype)
+def _distribution_layout(token: Any) -> tuple | None:
+    """A family alone stands for its scalar distributions, as Elementwise.layout gives it."""
+    if isinstance(token, type) and issubclass(token, Distribution):
+        return (token.__name__, *((),) * len(token.parameters))
+    return token
+
+
+def _gather_rows(heap: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """A copy of the rows at ``starts`` (ascending) of ``widths`` numbers, one after the other."""
+    if np.array_equal(starts[1:], starts[:-1] + widths[:-1]):
+        return np.array(heap[starts[0] : starts[-1] + widths[-1]], dtype=np.float64)
+    shift = starts - (np.cumsum(widths) - widths)
+    return np.asarray(heap[np.repeat(shift, widths) + np.arange(widths.sum())], dtype=np.float64)

@@ -1,0 +1,84 @@
+"""The device side of a distribution: draws and log densities under JAX, with the host's answer at every edge.
+
+numpyro's twins assume that a value lies in the support, and keep probabilities away from 0 and 1. The host does
+neither, and an importance weight must not depend on where it was computed: here a value outside the support has density
+zero and an impossible event is impossible. Imported only where JAX is in use already.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln, xlog1py, xlogy
+
+from ppl_jax.distributions.base import Distribution
+from ppl_jax.distributions.bernoulli import Bernoulli
+from ppl_jax.distributions.binomial import Binomial
+from ppl_jax.distributions.factor import Factor
+from ppl_jax.distributions.from_numpyro import NumpyroDistribution
+from ppl_jax.distributions.mixture import Mixture
+from ppl_jax.distributions.multivariate_normal import MultivariateNormal
+
+
+def draw(distribution: Distribution, key: jax.Array) -> jax.Array:
+    """One value of ``distribution.shape``: int where it is discrete, else float, of JAX's default width."""
+    value = distribution.to_numpyro().sample(key)
+    kind = jnp.result_type(int if distribution.discrete else float)
+    return jnp.broadcast_to(value, distribution.shape).astype(kind)
+
+
+def log_density(distribution: Distribution, value: Any) -> jax.Array:
+    """Log density of ``value`` summed over elements, a scalar; -inf outside the support."""
+    return jnp.sum(log_densities(distribution, value))
+
+
+def log_densities(distribution: Distribution, value: Any) -> jax.Array:
+    """Log density of ``value``, elementwise over batch dimensions; -inf outside the support."""
+    if isinstance(distribution, Factor):
+        return jnp.asarray(distribution.log_factor)
+    if isinstance(distribution, Mixture):
+        terms = jnp.stack([log_densities(component, value) for component in distribution.components], axis=-1)
+        return jax.nn.logsumexp(terms + jnp.log(jnp.asarray(distribution.probs)), axis=-1)
+    value = jnp.asarray(value)
+    inside = inside_support(distribution, value)
+    if distribution.discrete and not isinstance(distribution, NumpyroDistribution):
+        value = jnp.where(inside, value, 0).astype(jnp.result_type(int))
+    return jnp.where(inside, _inside_density(distribution, value), -jnp.inf)
+
+
+def _inside_density(distribution: Distribution, value: jax.Array) -> jax.Array:
+    """The log density where the value is known to lie in the support."""
+    if isinstance(distribution, Bernoulli):
+        probs = jnp.asarray(distribution.probs)
+        return jnp.where(value == 1, jnp.log(probs), jnp.log1p(-probs))
+    if isinstance(distribution, Binomial):
+        n, p = jnp.asarray(distribution.total_count), jnp.asarray(distribution.probs)
+        choose = gammaln(n + 1.0) - gammaln(value + 1.0) - gammaln(n - value + 1.0)
+        return choose + xlogy(value, p) + xlog1py(n - value, -p)
+    density = distribution.to_numpyro().log_prob(value)
+    # numpyro writes the logarithm of an impossible category as the lowest float.
+    return jnp.where(density < 0.5 * jnp.finfo(density.dtype).min, -jnp.inf, density)
+
+
+def inside_support(distribution: Distribution, value: jax.Array) -> Any:
+    """Whether each value lies in the support, over batch dimensions; plain True where there are no bounds."""
+    if isinstance(distribution, NumpyroDistribution):
+        return distribution.inside(value)
+    if isinstance(distribution, MultivariateNormal):
+        return True
+    if isinstance(distribution, Mixture):
+        return jnp.isfinite(log_densities(distribution, value))
+    low, high = distribution.support
+    inside: Any = True
+    if not _is_infinite(low):
+        inside = value >= low
+    if not _is_infinite(high):
+        inside &= value <= high
+    return inside & (value == jnp.floor(value)) if distribution.discrete else inside
+
+
+def _is_infinite(bound: Any) -> bool:
+    return isinstance(bound, (int, float)) and math.isinf(bound)

@@ -1,0 +1,71 @@
+"""Blocks of independent executions on the host, in this process or in several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppl_jax.execution import Execution, execute
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
+from ppl_jax.infer.workers import in_order
+from ppl_jax.storage import TraceTable, TraceWriter
+from ppl_jax.streams import BATCH, streams
+
+PER_TASK = 4 * BATCH  # executions that one process does before another takes over
+
+
+class Job(NamedTuple):
+    """Everything an independent execution depends on, its number apart."""
+
+    model: Callable[[], Any]
+    observations: Mapping[str, Any]
+    score: bool
+    likelihood_importance: float
+    ambient: tuple
+    seed: int
+
+
+def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter, progress: Progress) -> None:
+    """Executions 0 ... num_traces - 1 of a job, written in order."""
+    early = min(LOOK_EARLY, num_traces) if job.observations else 0
+    if early:
+        names = [write_execution(job, rng, writer, named=True) for rng in streams(job.seed, 0, early)]
+        warn_of_unmet_names(job.observations, names)
+        progress.advance(early)
+    if num_workers == 1:
+        for start in range(early, num_traces, BATCH):
+            stop = min(start + BATCH, num_traces)
+            log_weights = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
+            progress.advance_weighted(np.array(log_weights))
+        return
+
+    here = os.getpid()
+
+    def task(k: int) -> tuple[TraceTable, np.ndarray]:
+        start = early + k * PER_TASK
+        part = TraceWriter()
+        try:
+            for rng in streams(job.seed, start, min(start + PER_TASK, num_traces)):
+                write_execution(job, rng, part)
+        except BaseException:
+            if os.getpid() == here:  # a failed task is repeated here: keep what it finished
+                writer.extend(*part.finish())
+            raise
+        return part.finish()
+
+    for table, log_weights in in_order(task, -(-(num_traces - early) // PER_TASK), num_workers):
+        writer.extend(table, log_weights)
+        progress.advance_weighted(log_weights)
+
+
+def write_execution(job: Job, rng: Any, writer: TraceWriter, named: bool = False) -> Any:
+    """Runs the model once and stores the trace; returns its log weight, or with ``named`` the names it met."""
+    execution = Execution(rng, job.observations, job.score, job.likelihood_importance)
+    trace = execute(execution, job.model, job.ambient)
+    log_weight = execution.log_weight
+    writer.append(trace, log_weight)
+    return {site.name for site in trace.sites if site.name} if named else log_weight

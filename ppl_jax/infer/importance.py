@@ -1,0 +1,189 @@
+"""Independent executions: prior simulation, and importance sampling from the prior, a wider prior or a proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ppl_jax.distributions.base import Distribution
+from ppl_jax.empirical import Empirical
+from ppl_jax.errors import UntraceableModelError
+from ppl_jax.execution import handlers_in_force
+from ppl_jax.handlers import inflate, propose
+from ppl_jax.infer.host import Job, run_on_host
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.runs import (
+    check_count,
+    check_model,
+    check_names,
+    check_observations,
+    check_weights,
+    gather,
+    names_met,
+)
+from ppl_jax.primitives import Site
+from ppl_jax.storage import TraceWriter
+from ppl_jax.streams import check_seed
+
+COMPILING_PAYS = 10_000  # executions from which backend="auto" tries JAX: fewer are done before JAX has compiled
+DEVICE_BLOCK = 1 << 17  # executions that the device does at once
+
+
+def prior(
+    model: Callable[[], Any],
+    num_traces: int = 1000,
+    *,
+    observations: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    backend: str = "auto",
+    num_workers: int = 1,
+    path: str | Path | None = None,
+    progress: bool = True,
+) -> Empirical:
+    """Runs the model forward: traces of the joint distribution of latents and simulated data.
+
+    Args:
+      model: a callable without arguments.
+      num_traces: how many executions.
+      observations: name -> value to put in place of simulated data; nothing is weighed.
+      seed: integer in [0, 2**64); None for a fresh one. Execution i depends on (seed, i) alone.
+      backend: "host" runs Python; "jax" runs batches under jit(vmap), for models that JAX can trace; "auto" tries JAX
+        once when there are at least 10,000 executions. The two draw different numbers from the same seed.
+      num_workers: processes among which host executions are divided; does not change the result.
+      path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
+      progress: whether to show a progress bar.
+
+    Returns:
+      Empirical of Trace; equal weights, unless a handler such as ``inflate`` drew latents from another distribution.
+
+    Raises:
+      ModelError: the model raised; ``finished`` holds the traces before it.
+      UnknownObservationError: no site has a name given in ``observations``.
+      UntraceableModelError: ``backend="jax"``, and JAX cannot trace the model.
+    """
+    job = _job(model, observations, seed, score=False)
+    return _run(job, num_traces, backend, num_workers, path, progress, evidence=False)
+
+
+def importance_sampling(
+    model: Callable[[], Any],
+    observations: Mapping[str, Any] | None = None,
+    num_traces: int = 1000,
+    *,
+    proposal: Callable[[Site], Distribution | None] | None = None,
+    prior_inflation: float = 1.0,
+    likelihood_importance: float = 1.0,
+    seed: int | None = None,
+    backend: str = "auto",
+    num_workers: int = 1,
+    path: str | Path | None = None,
+    progress: bool = True,
+) -> Empirical:
+    """Weighted traces of the posterior: latents from a proposal, weights prior times likelihood over proposal.
+
+    Args:
+      model: a callable without arguments.
+      observations: name -> observed value.
+      num_traces: how many executions.
+      proposal: function of a controlled latent Site that gives the distribution to draw from, None for the prior.
+      prior_inflation: draws latents from a prior so many times wider (see ``handlers.inflate``); for rare events.
+      likelihood_importance: exponent of the likelihood in the weight; below 1 it tempers, and there is no evidence.
+      seed, backend, num_workers, path, progress: see :func:`prior`.
+
+    Returns:
+      Empirical of Trace with log weights and the estimate of the log evidence.
+
+    Raises:
+      ObservationError: an observed value is missing, NaN or of the wrong shape.
+      DegenerateWeightsError: all weights are zero; names the site to blame.
+      ModelError, UnknownObservationError, UntraceableModelError: see :func:`prior`.
+    """
+    if not 0.0 <= likelihood_importance < np.inf:
+        raise ValueError(f"likelihood_importance must be finite and not negative, got {likelihood_importance!r}.")
+    job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
+    if proposal is not None:
+        job = job._replace(model=propose(job.model, proposal))
+    if prior_inflation != 1.0:
+        job = job._replace(model=inflate(job.model, prior_inflation))
+    evidence = likelihood_importance == 1.0
+    return _run(job, num_traces, backend, num_workers, path, progress, evidence=evidence)
+
+
+def _job(model: Any, observations: Any, seed: int | None, score: bool, likelihood_importance: float = 1.0) -> Job:
+    return Job(
+        check_model(model),
+        check_observations(observations),
+        score,
+        likelihood_importance,
+        handlers_in_force(),
+        check_seed(seed),
+    )
+
+
+def _run(
+    job: Job,
+    num_traces: int,
+    backend: str,
+    num_workers: int,
+    path: str | Path | None,
+    progress: bool,
+    evidence: bool,
+) -> Empirical:
+    num_traces, num_workers = check_count("num_traces", num_traces), check_count("num_workers", num_workers)
+    batch_model = choose_backend(backend, job, num_traces)
+    conclude = partial(_conclude, job=job, evidence=evidence)
+    with Progress(num_traces, "trace", progress) as bar:
+        if batch_model is None:
+            produce = partial(run_on_host, job, num_traces, num_workers, progress=bar)
+        else:
+            produce = partial(_run_on_device, batch_model, job.seed, num_traces, bar)
+        return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
+
+
+def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
+    """The compiled model where JAX is to run it, None where the host is.
+
+    Raises:
+      ValueError: an unknown name.
+      UntraceableModelError: ``backend="jax"`` and JAX cannot trace the model.
+    """
+    if backend not in ("auto", "host", "jax"):
+        raise ValueError(f"backend must be 'auto', 'host' or 'jax', got {backend!r}.")
+    if backend == "host" or (backend == "auto" and num_traces < COMPILING_PAYS):
+        return None
+    from ppl_jax.infer.jax_backend import trace_structure  # only here is JAX needed
+
+    try:
+        return trace_structure(
+            job.model,
+            job.observations,
+            score=job.score,
+            likelihood_importance=job.likelihood_importance,
+            ambient=job.ambient,
+        )
+    except UntraceableModelError:
+        if backend == "jax":
+            raise
+        return None
+
+
+def _run_on_device(batch_model: Any, seed: int, num_traces: int, progress: Progress, writer: TraceWriter) -> None:
+    for start in range(0, num_traces, DEVICE_BLOCK):
+        table, log_weights = batch_model.run(seed, start, min(start + DEVICE_BLOCK, num_traces))
+        writer.extend(table, log_weights)
+        progress.advance_weighted(log_weights)
+
+
+def _conclude(writer: TraceWriter, job: Job, evidence: bool) -> Empirical:
+    """The Empirical of what was written, after asking whether it is worth anything."""
+    table, log_weights = writer.finish()
+    unweighted = Empirical(table)
+    check_names(job.observations, names_met(table), len(table), unweighted)
+    check_weights(table, log_weights, unweighted)
+    log_evidence = float(logsumexp(log_weights) - np.log(len(log_weights))) if evidence else None
+    return Empirical(table, log_weights, log_evidence=log_evidence)

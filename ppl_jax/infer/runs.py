@@ -1,0 +1,160 @@
+"""What all engines share: checking their arguments, keeping finished traces, and judging the outcome."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.distributions.base import is_tracer
+from ppl_jax.empirical import Empirical
+from ppl_jax.errors import (
+    DegenerateWeightsError,
+    InterruptedRunWarning,
+    PPLError,
+    UnknownObservationError,
+    describe_site,
+)
+from ppl_jax.primitives import FACTOR, TAG, Site
+from ppl_jax.storage import TraceTable, TraceWriter
+
+LOOK_EARLY = 100  # executions after which a name that was never met is worth a warning
+INSPECTED = 100  # traces looked at to say which site made all weights zero
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def check_model(model: Any) -> Callable[[], Any]:
+    """``model`` if it can be called."""
+    if not callable(model):
+        raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
+    return model
+
+
+def check_observations(observations: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Observations as Python numbers and float64 arrays, so that this is done once and not in every execution.
+
+    Raises:
+      TypeError: not a mapping from names to values.
+      ValueError: a value is not numeric.
+    """
+    if observations is None:
+        return {}
+    if not isinstance(observations, Mapping) or not all(isinstance(name, str) for name in observations):
+        raise TypeError(f"observations must map names to values, for example {{'y': 2.0}}; got {observations!r}.")
+    return {name: _numeric(name, value) for name, value in observations.items()}
+
+
+def _numeric(name: str, value: Any) -> Any:
+    if type(value) in (int, float) or is_tracer(value):
+        return value
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"observations['{name}'] must be a number or a numeric array, got {value!r}.") from None
+    return array.item() if array.ndim == 0 else array
+
+
+def gather(
+    produce: Callable[[TraceWriter], None], writer: TraceWriter, conclude: Callable[[TraceWriter], Empirical]
+) -> Empirical:
+    """Runs ``produce(writer)`` and concludes with what it wrote, also when it is interrupted or fails.
+
+    Ctrl-C returns the finished traces with an InterruptedRunWarning; an error carries them as ``finished``.
+    """
+    try:
+        produce(writer)
+    except KeyboardInterrupt:
+        if len(writer) == 0:
+            raise
+        warnings.warn(
+            f"Interrupted: returning the {len(writer)} traces that were finished.", InterruptedRunWarning, stacklevel=4
+        )
+    except PPLError as error:
+        if error.finished is None and len(writer):
+            error.finished = _concluded(writer, conclude)
+        raise
+    return conclude(writer)
+
+
+def _concluded(writer: TraceWriter, conclude: Callable[[TraceWriter], Empirical]) -> Any:
+    try:
+        return conclude(writer)
+    except PPLError as error:  # what is wrong with the finished part matters less than what stopped the run
+        return error.finished
+
+
+def names_met(table: TraceTable) -> set[str]:
+    """Names of the sites that occur in the table, tags and factors apart."""
+    layouts = table.layouts
+    return {site.name for layout in layouts for site in layout.sites if site.name and site.kind not in (TAG, FACTOR)}
+
+
+def check_names(observations: Mapping[str, Any], met: set[str], num_traces: int, finished: Empirical) -> None:
+    """Raises UnknownObservationError if observations were given that no trace asked for."""
+    unknown = set(observations) - met
+    if unknown:
+        error = UnknownObservationError(unknown, met, num_traces)
+        error.finished = finished
+        raise error
+
+
+def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) -> None:
+    """Warns, early in a run, of observations whose names no execution has met yet."""
+    met = set().union(*sites)
+    for name in sorted(set(observations) - met):
+        warnings.warn(
+            f"No site named '{name}' was met in the first {len(sites)} traces; the names met are {sorted(met)}. "
+            "If it does not turn up, the run ends in an UnknownObservationError.",
+            UserWarning,
+            stacklevel=6,
+        )
+
+
+def check_weights(table: TraceTable, log_weights: np.ndarray, finished: Any = None) -> None:
+    """Raises DegenerateWeightsError, naming the sites to blame, if all weights are zero or one is NaN or infinite."""
+    if len(log_weights) == 0:
+        return
+    broken = np.flatnonzero(np.isnan(log_weights) | (log_weights == np.inf))
+    if broken.size:
+        site = next((s for s in table[int(broken[0])].sites if not s.log_prob < np.inf), None)
+        place = describe_site(site) if site is not None else "no single site"
+        error = DegenerateWeightsError(
+            f"{broken.size} of {len(log_weights)} importance weights are NaN or infinite; in trace {broken[0]} it "
+            f"comes from {place} ({_density(site)}). Check the distribution's parameters there."
+        )
+    elif np.all(log_weights == -np.inf):
+        error = DegenerateWeightsError(
+            f"All {len(log_weights)} importance weights are zero. {_blame(table)} Check the observed values, widen the "
+            "prior or the likelihood, or use more traces."
+        )
+    else:
+        return
+    error.finished = finished
+    raise error
+
+
+def _density(site: Site | None) -> str:
+    return f"log density {site.log_prob} of {site.value!r} under {site.distribution!r}" if site else "weights cancel"
+
+
+def _blame(table: TraceTable) -> str:
+    """Which sites have density zero in the first traces, and one example."""
+    blamed: Counter[str] = Counter()
+    example = ""
+    number = min(INSPECTED, len(table))
+    for trace in table[:number]:
+        site = next((site for site in trace.sites if site.log_prob == -np.inf), None)
+        if site is not None:
+            blamed[describe_site(site)] += 1
+            example = example or f"for example {site.value!r} under {site.distribution!r}"
+    counts = ", ".join(f"{place} in {count}" for place, count in blamed.most_common(3))
+    return f"Of {number} traces looked at, density zero was met at: {counts} ({example})." if counts else ""

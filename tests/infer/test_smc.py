@@ -1,0 +1,112 @@
+"""Sequential Monte Carlo against forward-backward, exact evidence and enumerated posteriors."""
+
+import random
+
+import numpy as np
+import pytest
+from programs import (
+    BRANCHING_DATA,
+    GUM_DATA,
+    GUM_MEAN,
+    GUM_STDDEV,
+    HMM_DATA,
+    branching,
+    branching_posterior,
+    gum,
+    gum_marsaglia,
+    hidden_markov,
+    hidden_markov_posterior,
+)
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+
+
+@pytest.fixture(scope="module")
+def hmm_runs():
+    """Ten independent runs: their spread is the Monte Carlo error."""
+    return [ppl.smc(hidden_markov, HMM_DATA, 400, seed=seed, progress=False) for seed in range(10)]
+
+
+def test_hidden_markov_model_against_forward_backward(hmm_runs):
+    marginals, _ = hidden_markov_posterior()
+    for step in (0, 5, 11, 15):
+        for state in range(3):
+            estimates = [
+                run.expectation(lambda trace, step=step, state=state: float(trace.result[step] == state))
+                for run in hmm_runs
+            ]
+            error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
+            assert np.mean(estimates) == pytest.approx(marginals[step, state], abs=5 * error + 1e-3)
+
+
+def test_evidence_is_unbiased(hmm_runs):
+    _, log_evidence = hidden_markov_posterior()
+    ratios = np.exp([run.log_evidence - log_evidence for run in hmm_runs])
+    assert np.mean(ratios) == pytest.approx(1.0, abs=4 * np.std(ratios, ddof=1) / np.sqrt(len(ratios)))
+
+
+def test_resampling_beats_importance_sampling(hmm_runs):
+    plain = ppl.importance_sampling(hidden_markov, HMM_DATA, 400, seed=0, backend="host", progress=False)
+    assert np.mean([run.effective_sample_size for run in hmm_runs]) > 3 * plain.effective_sample_size
+
+
+@pytest.mark.parametrize("model", [gum, gum_marsaglia])
+def test_gaussian_with_unknown_mean(model):
+    means = [ppl.smc(model, GUM_DATA, 2000, seed=seed, progress=False).map("mu").mean for seed in range(6)]
+    error = np.std(means, ddof=1) / np.sqrt(len(means))
+    assert error < GUM_STDDEV / 10
+    assert np.mean(means) == pytest.approx(GUM_MEAN, abs=5 * error)
+
+
+def test_changing_structure():
+    exact, log_evidence = branching_posterior()
+    runs = [ppl.smc(branching, BRANCHING_DATA, 3000, seed=seed, progress=False) for seed in range(5)]
+    for value in (0, 1, 5, 6):
+        estimates = [run.expectation(lambda trace, value=value: float(trace.result == value)) for run in runs]
+        error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
+        assert np.mean(estimates) == pytest.approx(exact[value], abs=5 * error + 1e-3)
+    assert np.mean([run.log_evidence for run in runs]) == pytest.approx(log_evidence, abs=0.1)
+
+
+def test_same_seed_gives_equal_bits():
+    first, again = (ppl.smc(hidden_markov, HMM_DATA, 100, seed=3, progress=False) for _ in range(2))
+    assert np.array_equal(first.log_weights, again.log_weights)
+    assert [trace.result for trace in first] == [trace.result for trace in again]
+
+
+def test_without_resampling_it_is_importance_sampling():
+    posterior = ppl.smc(hidden_markov, HMM_DATA, 200, ess_threshold=0.0, seed=3, progress=False)
+    for trace in posterior[:20]:
+        assert trace.log_importance_weight == pytest.approx(trace.log_likelihood, abs=1e-9)
+
+
+def test_a_model_with_other_randomness_is_found_out():
+    def model():
+        for step in range(4):
+            ppl.sample(dist.Normal(0.0, 1.0))
+            if random.random() < 0.5:
+                ppl.sample(dist.Normal(0.0, 1.0))
+            ppl.observe(dist.Normal(0.0, 1.0), float(step))
+            ppl.observe(dist.Normal(ppl.sample(dist.Normal(0.0, 1.0)), 0.1), 3.0)
+
+    with pytest.raises(ppl.ModelError, match="run again"):
+        ppl.smc(model, num_traces=200, seed=1, progress=False)
+
+
+def test_particles_are_closed_when_the_model_raises():
+    closed = []
+
+    def model():
+        x = ppl.sample(dist.Uniform(0.0, 1.0))
+        try:
+            ppl.observe(dist.Normal(x, 1.0), 0.0)
+            if x > 0.9:
+                raise RuntimeError("out of range")
+            ppl.observe(dist.Normal(x, 1.0), 0.0)
+        finally:
+            closed.append(x)
+
+    with pytest.raises(ppl.ModelError, match="out of range"):
+        ppl.smc(model, num_traces=50, seed=1, progress=False)
+    assert len(closed) == 50
