@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ def forward(kind: str, distribution: Any, value: Any, name: str) -> Any:
     Returns:
       What the primitive returns to the model: numpyro's value, a JAX array or tracer.
     """
+    import jax.numpy as jnp
     import numpyro
 
     name = _unused(name)
@@ -64,12 +65,22 @@ def forward(kind: str, distribution: Any, value: Any, name: str) -> Any:
         return numpyro.deterministic(name, value) if _is_numeric(value) else value
     if value is not None:
         value = check_value(Site(kind, distribution, value, name, name, False, True), value)
-        value = np.asarray(value, dtype=np.int32 if distribution.discrete else None) if not is_tracer(value) else value
+        value = jnp.asarray(value, dtype=jnp.result_type(int if distribution.discrete else float))
     twin = distribution.to_numpyro()
     drawn = numpyro.sample(name, twin.to_event(len(twin.batch_shape)), obs=value)
     if kind == OBSERVE:
         _check_support(distribution, drawn, name)
     return drawn
+
+
+def entry(frame: FrameType | None) -> FrameType | None:
+    """The frame from which numpyro, or else nobody, called the model: addresses count from there.
+
+    numpyro runs a model from several places; an unnamed site must have the same name in all of them.
+    """
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith("numpyro."):
+        frame = frame.f_back
+    return frame
 
 
 def _unused(name: str) -> str:

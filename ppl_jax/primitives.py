@@ -296,9 +296,9 @@ def _unhandled(
     """What a primitive means with no handler of ours: numpyro's, if its handlers are in force, else plain Python."""
     numpyro_primitives = sys.modules.get("numpyro.primitives")
     if numpyro_primitives is not None and numpyro_primitives._PYRO_STACK:
-        from ppl_jax.numpyro_bridge import forward
+        from ppl_jax.numpyro_bridge import entry, forward
 
-        return forward(kind, distribution, value, name or address or call_site(caller, None))
+        return forward(kind, distribution, value, name or address or call_site(caller, entry(caller)))
     if kind in (SAMPLE, OBSERVE) and value is None:
         return distribution.sample(Stream(check_seed(None)))
     return value

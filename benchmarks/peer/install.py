@@ -3,11 +3,11 @@
     python benchmarks/peer/install.py            prints the path of the peer's Python; exit status 0
                                                  or says why it cannot be installed; exit status 3
 
-The peer's code is not touched. Three things about its surroundings are settled here. Its flatbuffers pin imports a
-module that Python 3.12 removed, so an older Python is looked for. PyTorch is installed first and in its CPU build,
-because the peer's open range would otherwise fetch a CUDA build of several GB. setuptools comes before the old
-source distributions that the peer depends on. Where it cannot be installed,
-comparisons fall back on the figures in ``recorded.json``.
+The peer's code is not touched. Three things about its surroundings are settled here. Its flatbuffers pin
+imports a module that Python 3.12 removed, so an older Python is looked for. PyTorch is installed first and in
+its CPU build, because the peer's open range would otherwise fetch a CUDA build of several GB. setuptools comes
+before the old source distributions that the peer depends on. Where it cannot be installed, comparisons fall back
+on the figures in ``recorded.json``.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def run(command: list[str], doing: str) -> str:
-    """Standard output of a command that must succeed; raises CannotInstall with the end of its complaint otherwise."""
+    """Standard output of a command; raises CannotInstall with the end of its complaint where it fails."""
     finished = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if finished.returncode:
         complaint = (finished.stderr or finished.stdout).strip().splitlines()[-5:]
@@ -48,9 +48,8 @@ def run(command: list[str], doing: str) -> str:
 def version_of(python: str) -> tuple[int, int] | None:
     """(major, minor) of an interpreter, None if it does not start."""
     try:
-        answer = subprocess.run(
-            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, timeout=30
-        ).stdout.split()
+        command = [python, "-c", "import sys; print(*sys.version_info[:2])"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.split()
     except (OSError, subprocess.TimeoutExpired):
         return None
     return (int(answer[0]), int(answer[1])) if len(answer) == 2 else None
@@ -58,7 +57,8 @@ def version_of(python: str) -> tuple[int, int] | None:
 
 def suitable_python() -> str:
     """The newest interpreter of this machine that the peer runs on; raises CannotInstall if there is none."""
-    candidates = [sys.executable, *(f"python{major}.{minor}" for major, minor in SUPPORTED), "/usr/bin/python3"]
+    named = [f"python{major}.{minor}" for major, minor in SUPPORTED]
+    candidates = [sys.executable, *named, "/usr/bin/python3"]
     found = {version_of(path): path for name in reversed(candidates) if (path := shutil.which(name))}
     for version in SUPPORTED:
         if version in found:
@@ -76,15 +76,15 @@ def installed(python: Path) -> str | None:
 
 
 def refuse_cuda(pip: list[str]) -> None:
-    """Raises CannotInstall if pip would fetch a CUDA build of PyTorch; asks pip without installing anything."""
+    """Raises CannotInstall if pip would fetch a CUDA build of PyTorch; installs nothing."""
     query = ["install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--report", "-", TORCH]
     plan = run([*pip, *query], f"asking pip for {TORCH}")
     metadata = json.loads(plan)["install"][0]["metadata"]
     wants_cuda = any(need.startswith(("nvidia-", "cuda-")) for need in metadata.get("requires_dist", []))
     if wants_cuda and not metadata["version"].endswith("+cpu"):
         raise CannotInstall(
-            f"pip offers only a CUDA build of {TORCH} (several GB). Point pip to an index or a folder that holds the "
-            "CPU build (PIP_INDEX_URL or PIP_FIND_LINKS), or allow the large download with --allow-cuda."
+            f"pip offers only a CUDA build of {TORCH} (several GB). Point pip to an index or a folder that holds "
+            "the CPU build (PIP_INDEX_URL or PIP_FIND_LINKS), or allow the large download with --allow-cuda."
         )
 
 
@@ -123,15 +123,16 @@ def recorded() -> dict[str, Any]:
 def main() -> int:
     """Command line: see ``--help``."""
     parser = argparse.ArgumentParser(description=f"Installs {PEER} into an environment of its own.")
-    parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="where (default build/peer-venv)")
-    parser.add_argument("--allow-cuda", action="store_true", help="accept a CUDA build of PyTorch (several GB)")
+    parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="default: build/peer-venv")
+    parser.add_argument("--allow-cuda", action="store_true", help="accept a CUDA build of PyTorch")
     arguments = parser.parse_args()
     try:
         print(install(arguments.environment, allow_cuda=arguments.allow_cuda))
     except CannotInstall as reason:
         figures = recorded()
         say(f"{PEER} cannot be installed here: {reason}")
-        say(f"comparisons fall back on {RECORDED.name}: {figures['peer']}, {figures['date']}, {figures['machine']}.")
+        origin = ", ".join(figures[key] for key in ("peer", "date", "machine"))
+        say(f"comparisons fall back on the figures recorded in {RECORDED.name}: {origin}.")
         return 3
     return 0
 

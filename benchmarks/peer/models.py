@@ -1,29 +1,24 @@
-"""The peer's side of the comparison: GUM and GUM-M written for pyprob, timed engine by engine.
+"""The peer's side of the comparison: the programs of ``benchmarks/programs.py`` written for pyprob, timed.
 
-Run by the peer's own Python (see ``install.py``), never by ours:
-``build/peer-venv/bin/python benchmarks/peer/models.py``. One thread. Prints one JSON document on standard output, its
-progress on standard error. ``figures`` is laid out as in ``recorded.json``: figures[model][work] = {"unit", "median"},
-and here also every repeat's rate and the mean and stddev of the results, to be held against the exact posterior.
+Run by the peer's own Python (see ``install.py``), never by ours, with ``benchmarks`` as the working directory:
+
+    ../build/peer-venv/bin/python -m peer.models
+
+Answers the requests of ``run.py`` (see ``workers.py``): the task "GUM prior host" of a number and a seed does so many
+executions on one thread, and answers the seconds they took and what they found, to be held against the exact posterior.
 """
 
-import argparse
-import datetime
-import json
 import math
-import os
-import platform
-import statistics
-import sys
-import time
+from functools import partial
 
 import numpy
 import pyprob
 import torch
+import workers
 from pyprob import InferenceEngine
-from pyprob.distributions import Normal, Uniform
+from pyprob.distributions import Categorical, Normal, Uniform
 
 OBSERVED = {"obs0": 8.0, "obs1": 9.0}
-TRUE_MEAN, TRUE_STDDEV = 7.25, math.sqrt(5 / 6)
 ENGINES = {
     "importance_sampling": InferenceEngine.IMPORTANCE_SAMPLING,
     "lightweight_mh": InferenceEngine.LIGHTWEIGHT_METROPOLIS_HASTINGS,
@@ -32,7 +27,7 @@ ENGINES = {
 
 
 def observe_twice(mean):
-    """Two observations of ``mean`` with standard deviation sqrt(2), shared by both models."""
+    """Two observations of ``mean`` with standard deviation sqrt(2)."""
     likelihood = Normal(mean, math.sqrt(2))
     pyprob.observe(likelihood, name="obs0")
     pyprob.observe(likelihood, name="obs1")
@@ -47,7 +42,7 @@ class GUM(pyprob.Model):
 
 
 class GUMMarsaglia(pyprob.Model):
-    """GUM-M: the same mean, drawn by Marsaglia's polar method, a loop that ends when two uniforms fall in the disc."""
+    """GUM-M: the same mean, drawn by Marsaglia's polar method: a loop until two uniforms fall in the disc."""
 
     def forward(self):
         uniform = Uniform(-1.0, 1.0)
@@ -58,59 +53,57 @@ class GUMMarsaglia(pyprob.Model):
         return observe_twice(1.0 + math.sqrt(5) * x * torch.sqrt(-2.0 * torch.log(square) / square))
 
 
-def executions(model, work, number):
-    """Runs ``number`` executions of the model under one engine and returns the Empirical of results."""
-    if work == "prior":
-        return model.prior_results(num_traces=number)
-    return model.posterior_results(num_traces=number, inference_engine=ENGINES[work], observe=OBSERVED)
+HMM_SERIES = (0.9, 0.8, 0.7, 0.0, -0.025, -5.0, -2.0, -0.1, 0.0, 0.13, 0.45, 6.0, 0.2, 0.3, -1.0, -1.0)
+HMM_OBSERVED = {f"obs{step}": value for step, value in enumerate(HMM_SERIES)}
 
 
-def time_work(model, work, number, repeats):
-    """The rate of each repeat, its median, and the mean and stddev of the last repeat's results as a check."""
-    executions(model, work, max(number // 10, 1))  # first calls import and allocate
-    rates = []
-    for repeat in range(repeats):
-        pyprob.seed(1 + repeat)
-        start = time.perf_counter()
-        results = executions(model, work, number)
-        rates.append(number / (time.perf_counter() - start))
-    unit = "steps/s" if work.endswith("mh") else "traces/s"
-    return {
-        "unit": unit,
-        "median": round(statistics.median(rates), 1),
-        "repeats": [round(rate, 1) for rate in rates],
-        "mean": round(float(results.mean), 3),
-        "stddev": round(float(results.stddev), 3),
-    }
+class HiddenMarkov(pyprob.Model):
+    """Sixteen steps of a hidden Markov model of three states; returns the last state."""
+
+    def __init__(self):
+        super().__init__("hidden Markov")
+        self.start = Categorical([1 / 3, 1 / 3, 1 / 3])
+        self.moves = [Categorical(probs) for probs in ([0.1, 0.5, 0.4], [0.2, 0.2, 0.6], [0.15, 0.15, 0.7])]
+        self.likelihoods = [Normal(centre, 1.0) for centre in (-1.0, 1.0, 0.0)]
+
+    def forward(self):
+        belief = self.start
+        for step in range(len(HMM_SERIES)):
+            state = pyprob.sample(belief)
+            pyprob.observe(self.likelihoods[int(state)], name=f"obs{step}")
+            belief = self.moves[int(state)]
+        return state.float()
+
+
+def task(model, observed, engine, number, seed):
+    """``number`` executions of the model under one engine."""
+    pyprob.seed(seed)
+    if engine == "prior":
+        results, took = workers.timed(lambda: model.prior_results(num_traces=number))
+    else:
+        results, took = workers.timed(
+            lambda: model.posterior_results(num_traces=number, inference_engine=ENGINES[engine], observe=observed)
+        )
+    return {**took, "mean": float(results.mean)}
+
+
+def versions(number, seed):
+    """What is being timed."""
+    return {"pyprob": pyprob.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
 
 
 def main():
-    """Command line: see ``--help``."""
-    parser = argparse.ArgumentParser(description="Times pyprob on GUM and GUM-M; JSON to standard output.")
-    parser.add_argument("--number", type=int, default=2000, help="executions per repeat (default 2000)")
-    parser.add_argument("--repeats", type=int, default=3, help="repeats of which the median is taken (default 3)")
-    arguments = parser.parse_args()
+    """Answers requests until standard input is closed."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     pyprob.set_verbosity(0)
-    figures = {}
-    for name, model in (("GUM", GUM()), ("GUM-M", GUMMarsaglia())):
-        figures[name] = {}
-        for work in ("prior", *ENGINES):
-            figures[name][work] = time_work(model, work, arguments.number, arguments.repeats)
-            print(f"pyprob {name} {work}: {figures[name][work]}", file=sys.stderr, flush=True)
-    document = {
-        "peer": "pyprob " + pyprob.__version__,
-        "source": "measured",
-        "date": datetime.date.today().isoformat(),
-        "software": f"Python {platform.python_version()}, PyTorch {torch.__version__}, numpy {numpy.__version__}",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}; one thread used",
-        "executions_per_repeat": arguments.number,
-        "exact_posterior": {"mean": TRUE_MEAN, "stddev": round(TRUE_STDDEV, 4)},
-        "figures": figures,
+    programs = {"GUM": (GUM(), OBSERVED), "GUM-M": (GUMMarsaglia(), OBSERVED), "HMM": (HiddenMarkov(), HMM_OBSERVED)}
+    tasks = {
+        f"{name} {engine} host": partial(task, model, observed, engine)
+        for name, (model, observed) in programs.items()
+        for engine in ("prior", *ENGINES)
     }
-    json.dump(document, sys.stdout, indent=2)
-    print()
+    workers.serve({"versions": versions, **tasks})
 
 
 if __name__ == "__main__":

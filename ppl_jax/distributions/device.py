@@ -30,11 +30,6 @@ def draw(distribution: Distribution, key: jax.Array) -> jax.Array:
     return jnp.broadcast_to(value, distribution.shape).astype(kind)
 
 
-def log_density(distribution: Distribution, value: Any) -> jax.Array:
-    """Log density of ``value`` summed over elements, a scalar; -inf outside the support."""
-    return jnp.sum(log_densities(distribution, value))
-
-
 def log_densities(distribution: Distribution, value: Any) -> jax.Array:
     """Log density of ``value``, elementwise over batch dimensions; -inf outside the support."""
     if isinstance(distribution, Factor):

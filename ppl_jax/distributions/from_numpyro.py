@@ -154,6 +154,7 @@ class NumpyroDistribution(Distribution):
         constraint = self.twin.support
         return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
 
+
 class Recipe(NamedTuple):
     """A parsed recipe: class, array arguments, integer arguments, and the calls that follow."""
 

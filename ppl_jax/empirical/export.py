@@ -40,7 +40,7 @@ def to_arviz(posterior: Empirical, seed: int | None = None) -> Any:
 
     The groups are ``posterior`` (see :func:`to_xarray`); ``sample_stats`` with ``lp``, the log joint density of each
     trace, and ``log_weight``, the log weight it had before resampling; ``observed_data``, the named observations that
-    are the same in all traces.
+    are the same in all traces, if there are any.
 
     Args:
       posterior: of traces or numbers. If its weights are not equal it is resampled first, to as many samples.
@@ -55,7 +55,9 @@ def to_arviz(posterior: Empirical, seed: int | None = None) -> Any:
     groups = {"posterior": _posterior_group(equal)}
     if isinstance(equal.values, TraceTable):
         statistics["lp"] = log_joint(equal.values)
-        groups["observed_data"] = _observed_group(equal.values)
+        observed = _observed_group(equal.values)
+        if observed.data_vars:
+            groups["observed_data"] = observed
     variables = {name: (("chain", "draw"), _by_chain(column, equal)) for name, column in statistics.items()}
     groups["sample_stats"] = xarray.Dataset(variables, coords=_coordinates(equal))
     if int(arviz.__version__.split(".")[0]) >= 1:

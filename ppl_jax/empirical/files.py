@@ -42,6 +42,8 @@ def save_posterior(posterior: Empirical, path: str | Path) -> None:
             _write_table(values, posterior.log_weights, path)
         elif isinstance(values, np.ndarray):
             kind = "array"
+            if values.dtype.hasobject:
+                raise StorageError("An array of objects cannot be stored on disk without pickle. Map them to numbers.")
             _make_empty(path)
             np.save(path / _VALUES, values, allow_pickle=False)
         else:

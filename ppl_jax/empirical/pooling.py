@@ -51,7 +51,7 @@ def combine(posteriors: Sequence[Empirical]) -> Empirical:
 
 
 def _pool_weighted(posteriors: Sequence[Empirical]) -> Empirical:
-    live = [p for p in posteriors if log_sum(p.log_weights) > -np.inf] or posteriors[:1]
+    live = [p for p in posteriors if log_sum(p.log_weights) > -np.inf]  # one without weight has no scale
     scales = {id(p): p.log_evidence + log(p.num_executions) - log_sum(p.log_weights) for p in live}
     log_weights = np.concatenate([p.log_weights + scales.get(id(p), 0.0) for p in posteriors])
     executions = sum(p.num_executions for p in posteriors)

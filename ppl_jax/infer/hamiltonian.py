@@ -11,7 +11,6 @@ import numpyro
 from numpyro.infer import MCMC, NUTS
 
 from ppl_jax.distributions.delta import Delta
-from ppl_jax.distributions.device import log_density
 from ppl_jax.errors import DegenerateWeightsError
 from ppl_jax.infer.jax_backend import IMPLEMENTATION, words
 from ppl_jax.infer.symbolic import SymbolicExecution, run_symbolically
@@ -37,7 +36,7 @@ class TargetExecution(SymbolicExecution):
 
     def settle_fixed(self, site: Site) -> None:
         """A latent fixed by a handler is part of the target, whatever its distribution hangs on."""
-        self.log_weight += log_density(site.distribution, site.value)
+        self.log_weight += site.log_prob
 
 
 def target(model: Callable[[], Any], observations: Mapping[str, Any], ambient: tuple) -> Callable[[], None]:

@@ -11,6 +11,7 @@ of the host: JAX transforms other uniforms, by default in float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from ppl_jax.infer.symbolic import SymbolicExecution, SymbolicRow, lay_out, run_symbolically
+from ppl_jax.numpyro_bridge import adapt
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.layouts import RowLayout
 
@@ -83,7 +85,7 @@ class Program:
 
     def fill(self, rows: np.ndarray, columns: Sequence[np.ndarray]) -> None:
         """Writes rows, float64 (n, width), from the outputs, each (n, ...)."""
-        flat = [column.reshape(len(rows), -1) for column in columns]
+        flat = [column.reshape(len(rows), math.prod(column.shape[1:])) for column in columns]
         together = max(1, FILLED_TOGETHER // self.layout.width)
         for start in range(0, len(rows), together):
             part = rows[start : start + together]
@@ -198,7 +200,7 @@ def trace_structure(
     """Runs the model once on abstract values, so that batches of it can be compiled.
 
     Args:
-      model: a callable without arguments whose sequence of sites is the same in every execution.
+      model: a callable without arguments whose sequence of sites is the same in every execution; or a numpyro model.
       observations: name -> observed value.
       score: False for a prior run, in which observes without data are drawn and nothing is weighed.
       likelihood_importance: exponent of the likelihood in the weight.
@@ -208,4 +210,4 @@ def trace_structure(
       UntraceableModelError: JAX cannot trace the model, or it raised; the original error is the cause.
       ObservationError: an observed value is missing, NaN or of the wrong shape.
     """
-    return BatchModel(model, observations, score, likelihood_importance, ambient)
+    return BatchModel(adapt(model), observations, score, likelihood_importance, ambient)

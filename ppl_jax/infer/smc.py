@@ -34,7 +34,7 @@ from ppl_jax.infer.runs import (
 )
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
-from ppl_jax.streams import Stream, check_seed, derive_seed
+from ppl_jax.streams import Stream, check_seed, derive_seed, streams
 from ppl_jax.traces import Trace
 
 _PARTICLES, _RESAMPLING = range(2)  # labels of the streams
@@ -87,7 +87,7 @@ def _run(
 ) -> None:
     """Runs all particles to their end and writes their traces; appends the parts of the log evidence."""
     particles_seed = derive_seed(job.seed, _PARTICLES)
-    particles = [Particle(job, Stream(particles_seed, slot)) for slot in range(number)]
+    particles = [Particle(job, stream) for stream in streams(particles_seed, 0, number)]
     try:
         generation = 0
         while _advance(particles, progress):
@@ -213,10 +213,10 @@ def _advance(particles: list[Particle], progress: Progress) -> bool:
 def _resample(job: Job, particles: list[Particle], ancestors: list[int], seed: int) -> list[Particle]:
     """The next generation: the first child of a particle is the particle itself."""
     following: list[Particle] = []
-    for slot, ancestor in enumerate(ancestors):
+    for slot, (ancestor, stream) in enumerate(zip(ancestors, streams(seed, 0, len(ancestors)), strict=True)):
         parent = particles[ancestor]
         first = slot == 0 or ancestors[slot - 1] != ancestor
-        following.append(parent if first else parent.child(job, Stream(seed, slot)))
+        following.append(parent if first else parent.child(job, stream))
     survivors = set(ancestors)
     for place, particle in enumerate(particles):
         if place not in survivors:

@@ -17,11 +17,11 @@ import numpy as np
 from ppl_jax.addresses import error_site
 from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.delta import Delta
-from ppl_jax.distributions.device import draw, log_density
+from ppl_jax.distributions.device import draw
 from ppl_jax.distributions.mixture import Mixture
 from ppl_jax.errors import ObservationError, PPLError, UntraceableModelError
 from ppl_jax.execution import Execution, progress_of
-from ppl_jax.primitives import FACTOR, TAG, Site, check_value, run_under
+from ppl_jax.primitives import FACTOR, TAG, Site, run_under
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
 from ppl_jax.storage.templates import BOOL, FLOAT, INT, flatten
 
@@ -74,43 +74,22 @@ class SymbolicExecution(Execution):
         self.drawn: list[int] = []  # positions of the latents that were drawn or given
 
     def process(self, site: Site) -> None:
-        site.instance = self.counts[site.address] = self.counts.get(site.address, 0) + 1
-        self.sites.append(site)
-        if site.kind is TAG:
+        super().process(site)
+        if site.distribution is None or site.kind is FACTOR or np.shape(site.value) == site.distribution.shape:
             return
-        if site.kind is FACTOR:
-            self.weigh(site)
-            return
-        if site.name is not None and site.name in self.observations:
-            site.value = check_value(site, self.observations[site.name])
-            site.observed = True
-        if site.observed:
-            self.settle_observed(site)
-        elif site.value is None:
-            self.settle_latent(site)
-        else:
-            self.settle_fixed(site)
-        if np.shape(site.value) != site.distribution.shape:
-            raise ObservationError(
-                site,
-                f"the value has shape {np.shape(site.value)}, but {site.distribution!r} has shape "
-                f"{site.distribution.shape}.",
-                "Give a value of the distribution's shape, or parameters of the data's shape.",
-            )
-
-    def weigh(self, site: Site) -> None:
-        """Multiplies the weight by the likelihood of an observed site."""
-        if self.score:
-            self.log_weight += self.likelihood_importance * log_density(site.distribution, site.value)
+        raise ObservationError(  # of a traced value the shape was not checked yet
+            site,
+            f"the value has shape {np.shape(site.value)}, but {site.distribution!r} has shape "
+            f"{site.distribution.shape}.",
+            "Give a value of the distribution's shape, or parameters of the data's shape.",
+        )
 
     def settle_observed(self, site: Site) -> None:
         """Weighs an observed value; in a prior run without data draws one."""
-        if site.value is not None:
-            self.weigh(site)
-        elif self.score:
-            super().settle_observed(site)  # raises
-        else:
+        if site.value is None and not self.score:
             site.value = self.fresh(site.distribution)
+        else:
+            super().settle_observed(site)
 
     def settle_latent(self, site: Site) -> None:
         """Draws the latent, from its proposal if it has one, or takes the value given for it."""
@@ -125,11 +104,6 @@ class SymbolicExecution(Execution):
             return
         site.value = self.fresh(site.proposal or site.distribution)
         self.settle_fixed(site)
-
-    def settle_fixed(self, site: Site) -> None:
-        """Weighs a latent that was not drawn from its prior."""
-        if site.proposal is not None:
-            self.log_weight += log_density(site.distribution, site.value) - log_density(site.proposal, site.value)
 
     def fresh(self, distribution: Distribution) -> Any:
         """A draw of the current site, of which the randomness depends on the execution's key and the site's number."""

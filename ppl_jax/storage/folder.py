@@ -13,7 +13,7 @@ import os
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,20 +27,25 @@ _NUMBER = np.dtype("<f8")
 
 
 class _GrowingFile:
-    """A file written at positions that the caller counts: a write that was interrupted can be done again."""
+    """A file written at positions that the caller counts: a write that was interrupted can be done again.
+
+    It is open only while it is written to, which is seldom, so that a run that breaks off leaves nothing open.
+    """
 
     def __init__(self, path: Path):
-        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - open for as long as the table is written
+        self._path = path
+        path.touch()
 
     def write(self, position: int, data: bytes) -> None:
         if data:
-            self._file.seek(position)
-            self._file.write(data)
-            self._file.flush()
+            with open(self._path, "r+b") as file:
+                file.seek(position)
+                file.write(data)
 
-    def close(self) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def settle(self) -> None:
+        """Waits until the operating system has the file on disk."""
+        with open(self._path, "r+b") as file:
+            os.fsync(file.fileno())
 
 
 class TableFolder:
@@ -88,9 +93,10 @@ class TableFolder:
         self._rows.write(first_number * _NUMBER.itemsize, numbers.astype(_NUMBER, copy=False).tobytes())
         self._index.write(first_entry * INDEX.itemsize, entries.tobytes())
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        """Waits until the operating system has all on disk."""
         for file in (self._layouts, self._objects, self._rows, self._index):
-            file.close()
+            file.settle()
 
 
 def _lines(items: Sequence[Any]) -> bytes:

@@ -142,7 +142,7 @@ class TraceWriter:
         """The table and the log weights, float64 (n,). Nothing can be appended afterwards."""
         if self._folder is not None and self._path is not None:
             self._flush()
-            self._folder.close()
+            self._folder.settle()
             return open_table(self._path)
         starts, kinds, log_weights = self._entries()
         heap = np.frombuffer(self._heap, np.float64) if self._heap else np.empty(0)

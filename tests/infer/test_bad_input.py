@@ -22,7 +22,7 @@ ENGINES = {
         model, data, 3000, seed=1, backend="host", num_workers=2, progress=False
     ),
     "metropolis_hastings": lambda model, data: ppl.metropolis_hastings(
-        model, data, 200, burn_in=0, seed=1, progress=False
+        model, data, 200, burn_in=0, seed=2, progress=False
     ),
     "smc": lambda model, data: ppl.smc(model, data, 100, seed=1, progress=False),
 }

@@ -149,7 +149,7 @@ def test_nothing_written(path):
     assert len(table.results()) == 0
 
 
-# -- repeat and extend ---------------------------------------------------------------------------------------------------
+# -- repeat and extend -----------------------------------------------------------------------------------------------
 
 
 def test_repeated_traces_share_a_row(path):
@@ -204,7 +204,7 @@ def test_extend_wants_one_weight_per_trace():
         TraceWriter().extend(table, log_weights[:2])
 
 
-# -- what a run leaves behind that was stopped ---------------------------------------------------------------------------
+# -- what a run leaves behind that was stopped -----------------------------------------------------------------------
 
 
 def test_traces_of_a_slow_simulator_are_on_disk_before_the_end(tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_an_append_that_failed_leaves_the_others_whole(path):
     assert_same_trace(table[1], traces[1])
 
 
-# -- densities, threads, speed -------------------------------------------------------------------------------------------
+# -- densities, threads, speed ---------------------------------------------------------------------------------------
 
 
 def test_log_joint_is_that_of_the_traces(path):
