@@ -1,0 +1,126 @@
+"""The inference side's end of a connection to one front end: handshake, and messages as values.
+
+>>> connection = ppx.Connection("ipc:///tmp/simulator.ipc")
+>>> connection.handshake(timeout=10.0)
+>>> connection.request(ppx.messages.Run())                          # a Sample, a RunResult, an Error, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ppx import messages as m
+from ppx.constants import ALL_CAPABILITIES, MAX_MESSAGE, VERSION, Capability, active
+from ppx.decoding import Decoder
+from ppx.encoding import Encoder
+from ppx.errors import OutOfState, PeerLost
+from ppx.mailbox import create
+from ppx.sites import SiteTable
+from ppx.sockets import Curve, InferenceChannel
+
+
+class Connection:
+    """A connection to a front end; does nothing until ``handshake``.
+
+    Args:
+      endpoint: the front end's ZeroMQ endpoint.
+      system_name: how this side calls itself.
+      capabilities: what this side understands; none makes it speak PPX 1.0.0.
+      capacity: of each area of a mailbox, bytes.
+      server_key: the front end's public CURVE key; None does not encrypt.
+      curve: this side's CURVE key pair.
+
+    Attributes:
+      active: the capabilities that both sides have.
+      peer: the HandshakeResult.
+      sites: the sites that the front end has defined.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        system_name: str = "ppl_jax",
+        capabilities: Capability = ALL_CAPABILITIES,
+        capacity: int = MAX_MESSAGE,
+        server_key: bytes | None = None,
+        curve: Curve | None = None,
+    ):
+        self.endpoint = endpoint
+        self.system_name = system_name
+        self.capabilities = capabilities
+        self.capacity = capacity
+        self.active = Capability(0)
+        self.peer = m.HandshakeResult()
+        self.sites = SiteTable()
+        self._channel = InferenceChannel(endpoint, server_key, curve)
+        self._decode = Decoder()
+        self._encode = Encoder()
+
+    def handshake(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> m.HandshakeResult:
+        """Agrees with the front end on the capabilities; a mailbox is used from then on, if both can.
+
+        Args:
+          timeout: seconds to wait for the answer; None waits without limit.
+          interrupted: asked ten times a second; if true the wait ends.
+
+        Raises:
+          PeerLost: no answer came.
+          OutOfState: the answer is something else.
+        """
+        mailbox = shared = None
+        ours = self.capabilities
+        if Capability.SHARED_MEMORY in ours:
+            mailbox, shared = create(self.capacity) or (None, None)
+            if mailbox is None:
+                ours &= ~Capability.SHARED_MEMORY
+        try:
+            message = m.Handshake(self.system_name, VERSION if ours else 0, int(ours), shared)
+            answer = self.request(message, timeout, interrupted)
+            if answer is None:
+                raise PeerLost(f"no simulator answered at {self.endpoint}" + ("" if timeout is None else f" in {timeout} s"))
+            if type(answer) is not m.HandshakeResult:
+                raise OutOfState(f"the front end answered a Handshake with {answer!r}")
+            self.peer = answer
+            self.sites = SiteTable()
+            self.active = active(ours, answer.capabilities if answer.version >= VERSION else 0)
+            if mailbox is not None and Capability.SHARED_MEMORY in self.active:
+                self._channel.use(mailbox)
+                mailbox = None
+        finally:
+            if mailbox is not None:
+                mailbox.close()
+        return answer
+
+    def send(self, message: m.Message) -> None:
+        """Sends a message."""
+        self._channel.send(self._encode(message))
+
+    def receive(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> Any:
+        """The next message, decoded; None if the time (seconds) ran out or the wait was interrupted.
+
+        Raises:
+          PeerLost: the front end died, left, or the connection broke.
+          MalformedMessage, UnsupportedMessage: what came is no message.
+        """
+        data = self._channel.receive(timeout, interrupted)
+        return None if data is None else self._decode(data)
+
+    def request(
+        self, message: m.Message, timeout: float | None = None, interrupted: Callable[[], bool] | None = None
+    ) -> Any:
+        """Sends a message and returns the answer; see ``receive``."""
+        self.send(message)
+        return self.receive(timeout, interrupted)
+
+    def close(self) -> None:
+        """Closes the connection; the front end waits for the next."""
+        self._channel.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

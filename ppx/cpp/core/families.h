@@ -1,0 +1,22 @@
+/* The families of distributions: their parameters, domains and shapes (PROTOCOL.md, section 10). */
+
+#ifndef PPX_FAMILIES_H
+#define PPX_FAMILIES_H
+
+#include "ppx.h"
+
+#define PPX_MAX_DIMENSIONS 16
+#define PPX_MAX_MIXTURES 8
+#define PPX_MAX_COMPONENTS 65536
+
+const char *ppx_family_name(uint32_t family);
+uint32_t ppx_num_parameters(uint32_t family);
+
+/* The product of a shape; SIZE_MAX if a dimension is negative, there are too many, or it is 2^31 or more. */
+size_t ppx_shape_size(const int32_t *shape, uint32_t dimensions);
+
+static inline size_t ppx_tensor_size(const ppx_tensor *tensor) {
+    return tensor->dimensions ? ppx_shape_size(tensor->shape, tensor->dimensions) : 1;
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* The samplers of PROTOCOL.md, section 11: explicit algorithms over uniforms, so that both sides draw the same numbers.
+ * Compiled without contraction to fused multiply-add; the order of the operations is part of the protocol. */
+
+#include "random.h"
+
+#include <math.h>
+
+static const double PI = 3.141592653589793;
+static const double SQRT_2 = 1.4142135623730951;
+
+static double standard_normal(ppx_stream *stream) { return ppx_normal_quantile(ppx_uniform(stream)); }
+
+size_t ppx_draw_category(ppx_stream *stream, const double *probs, size_t count) {
+    double total = probs[0], sum = 0.0, u;
+    size_t last = 0;
+    for (size_t k = 1; k < count; k++) total = total + probs[k];
+    u = ppx_uniform(stream);
+    for (size_t k = 0; k < count; k++) {
+        double p = probs[k] / total;
+        if (p > 0.0) {
+            sum = sum + p;
+            last = k;
+        }
+        if (u < sum) return k;
+    }
+    return last;
+}
+
+/* Marsaglia and Tsang (2000), rate 1. */
+static double standard_gamma(ppx_stream *stream, double a) {
+    double d, c;
+    if (a < 1.0) {
+        double g = standard_gamma(stream, a + 1.0);
+        return g * pow(ppx_uniform(stream), 1.0 / a);
+    }
+    d = a - 1.0 / 3.0;
+    c = 1.0 / sqrt(9.0 * d);
+    for (;;) {
+        double x = standard_normal(stream), t = 1.0 + c * x, v, u;
+        if (t <= 0.0) continue;
+        v = t * t * t;
+        u = ppx_uniform(stream);
+        if (u < 1.0 - 0.0331 * x * x * x * x) return d * v;
+        if (log(u) < 0.5 * x * x + d * (1.0 - v + log(v))) return d * v;
+    }
+}
+
+static double beta(ppx_stream *stream, double a, double b) {
+    for (;;) {
+        double x = standard_gamma(stream, a), y = standard_gamma(stream, b);
+        if (x + y > 0.0) return x / (x + y);
+    }
+}
+
+static double log_factorial(double k) {
+    static const double exact[16] = {1.0,       1.0,        2.0,         6.0,          24.0,          120.0,
+                                     720.0,     5040.0,     40320.0,     362880.0,     3628800.0,     39916800.0,
+                                     479001600.0, 6227020800.0, 87178291200.0, 1307674368000.0};
+    double n, i, s;
+    if (k < 16.0) return log(exact[(int)k]);
+    n = k + 1.0;
+    i = 1.0 / (n * n);
+    s = (1.0 / 12.0 - i * (1.0 / 360.0 - i * (1.0 / 1260.0 - i / 1680.0))) / n;
+    return (n - 0.5) * log(n) - n + 0.9189385332046727 + s;
+}
+
+/* Inversion for small rates, PTRS of Hörmann (1993) for others. */
+static double poisson(ppx_stream *stream, double rate) {
+    double a, b, h, w;
+    if (rate < 10.0) {
+        double u = ppx_uniform(stream), k = 0.0, m = exp(-rate), c = m;
+        while (u >= c && m > 0.0) {
+            k = k + 1.0;
+            m = m * (rate / k);
+            c = c + m;
+        }
+        return k;
+    }
+    b = 0.931 + 2.53 * sqrt(rate);
+    a = -0.059 + 0.02483 * b;
+    h = 1.1239 + 1.1328 / (b - 3.4);
+    w = 0.9277 - 3.6224 / (b - 2.0);
+    for (;;) {
+        double u = ppx_uniform(stream) - 0.5, v = ppx_uniform(stream), s = 0.5 - fabs(u);
+        double k = floor((2.0 * a / s + b) * u + rate + 0.43);
+        if (s >= 0.07 && v <= w) return k;
+        if (k < 0.0 || (s < 0.013 && v > s)) continue;
+        if (log(v * h / (a / (s * s) + b)) <= k * log(rate) - rate - log_factorial(k)) return k;
+    }
+}
+
+/* Inversion for small means, BTRS of Hörmann (1993) for others. */
+static double binomial(ppx_stream *stream, double n, double p) {
+    double q, a, b, e, w, f, l, m, h;
+    if (p > 0.5) return n - binomial(stream, n, 1.0 - p);
+    if (n * p < 10.0) {
+        double u = ppx_uniform(stream), k = 0.0, mass = exp(n * log1p(-p)), c = mass, odds = p / (1.0 - p);
+        while (u >= c && k < n) {
+            k = k + 1.0;
+            mass = mass * (odds * (n - k + 1.0) / k);
+            c = c + mass;
+        }
+        return k;
+    }
+    q = sqrt(n * p * (1.0 - p));
+    b = 1.15 + 2.53 * q;
+    a = -0.0873 + 0.0248 * b + 0.01 * p;
+    e = n * p + 0.5;
+    w = 0.92 - 4.2 / b;
+    f = (2.83 + 5.1 / b) * q;
+    l = log(p / (1.0 - p));
+    m = floor((n + 1.0) * p);
+    h = log_factorial(m) + log_factorial(n - m);
+    for (;;) {
+        double u = ppx_uniform(stream) - 0.5, v = ppx_uniform(stream), s = 0.5 - fabs(u);
+        double k = floor((2.0 * a / s + b) * u + e);
+        if (s >= 0.07 && v <= w) return k;
+        if (k < 0.0 || k > n) continue;
+        if (log(v * f / (a / (s * s) + b)) <= h - log_factorial(k) - log_factorial(n - k) + (k - m) * l) return k;
+    }
+}
+
+/* Inversion where the distribution function keeps its precision, Robert (1995) in the far tail. */
+static double truncated_normal(ppx_stream *stream, const double *parameters) {
+    double loc = parameters[0], scale = parameters[1], low = parameters[2], high = parameters[3];
+    double a = (low - loc) / scale, b = (high - loc) / scale, x, y;
+    bool flip = a > 0.0;
+    if (flip) {
+        double upper = -a;
+        a = -b;
+        b = upper;
+    }
+    if (b < -8.0) {
+        for (;;) {
+            double s = -log(ppx_uniform(stream)) / -b, u = ppx_uniform(stream);
+            x = b - s;
+            if (u < exp(-0.5 * s * s) && x >= a) break;
+        }
+    } else {
+        double l = 0.5 * erfc(-a / SQRT_2), p = l + ppx_uniform(stream) * (0.5 * erfc(-b / SQRT_2) - l);
+        x = p <= 0.0 ? a : p >= 1.0 ? b : ppx_normal_quantile(p);
+    }
+    y = loc + scale * (flip ? -x : x);
+    return y < low ? low : y > high ? high : y;
+}
+
+/* Best and Fisher (1979). */
+static double von_mises(ppx_stream *stream, double loc, double k) {
+    double t = 1.0 + sqrt(1.0 + 4.0 * k * k), r = (t - sqrt(2.0 * t)) / (2.0 * k);
+    double g = r < 1e-5 ? 1.0 / k + k : (1.0 + r * r) / (2.0 * r), f, x, w;
+    for (;;) {
+        double y = cos(PI * ppx_uniform(stream)), c, u;
+        f = (1.0 + g * y) / (g + y);
+        c = k * (g - f);
+        u = ppx_uniform(stream);
+        if (c * (2.0 - c) > u || log(c / u) + 1.0 >= c) break;
+        if (isnan(c)) break; /* concentrations beyond the range of the algorithm must not hang */
+    }
+    x = acos(f < -1.0 ? -1.0 : f > 1.0 ? 1.0 : f);
+    x = loc + (ppx_uniform(stream) > 0.5 ? x : -x);
+    w = fmod(x + PI, 2.0 * PI);
+    if (w < 0.0) w = w + 2.0 * PI;
+    return w - PI;
+}
+
+double ppx_draw_scalar(ppx_stream *stream, uint32_t family, const double *parameters) {
+    double a = parameters[0];
+    switch (family) {
+        case PPX_NORMAL: return a + parameters[1] * standard_normal(stream);
+        case PPX_UNIFORM: return a + (parameters[1] - a) * ppx_uniform(stream);
+        case PPX_POISSON: return poisson(stream, a);
+        case PPX_BERNOULLI: return ppx_uniform(stream) < a ? 1.0 : 0.0;
+        case PPX_BETA: return beta(stream, a, parameters[1]);
+        case PPX_EXPONENTIAL: return -log(ppx_uniform(stream)) / a;
+        case PPX_GAMMA: return standard_gamma(stream, a) / parameters[1];
+        case PPX_LOG_NORMAL: return exp(a + parameters[1] * standard_normal(stream));
+        case PPX_BINOMIAL: return binomial(stream, a, parameters[1]);
+        case PPX_WEIBULL: return a * pow(-log(ppx_uniform(stream)), 1.0 / parameters[1]);
+        case PPX_TRUNCATED_NORMAL: return truncated_normal(stream, parameters);
+        case PPX_VON_MISES: return von_mises(stream, a, parameters[1]);
+        default: return a; /* Delta */
+    }
+}

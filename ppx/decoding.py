@@ -1,0 +1,416 @@
+"""From bytes to messages: checks what the fields mean, and remembers the form of messages that come again and again.
+
+A simulator sends messages of the same form many times: only the numbers in them differ. :class:`Decoder` therefore
+keeps, for each form that it has verified, its bytes apart from the numbers (the *skeleton*). Another message with the same
+skeleton needs no second verification, and its numbers are picked out by one ``struct`` call: 2 microseconds in place of 60.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from struct import Struct
+from typing import Any
+
+import numpy as np
+
+from ppx import messages as m
+from ppx.constants import (
+    FAMILIES,
+    MAX_COMPONENTS,
+    MAX_DIMENSIONS,
+    MAX_ELEMENTS,
+    MAX_MESSAGE,
+    MAX_MIXTURE_DEPTH,
+    ErrorCode,
+    SiteKind,
+)
+from ppx.errors import MalformedMessage
+from ppx.reading import Hole, Span, read_message
+
+# -- what fields mean ---------------------------------------------------------------------------------------------------
+
+
+def checked_shape(shape: tuple[int, ...]) -> m.Shape:
+    """A shape within the protocol's limits."""
+    if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape) or math.prod(shape) >= MAX_ELEMENTS:
+        raise MalformedMessage(f"{shape[:20]} is no shape of a tensor")
+    return shape
+
+
+def _tensor(fields: dict[str, Any] | None) -> tuple[m.Shape | None, list[Span]]:
+    """Shape and numbers; (None, []) for no value. A scalar's shape is (), whichever of the two forms it came in."""
+    span = fields.get("data") if fields else None
+    if span is None or span.count == 0:
+        return None, []
+    shape = checked_shape(fields.get("shape", ()))  # type: ignore[union-attr]
+    if span.count == 1 and shape in ((), (1,)):
+        return (), [span]
+    if shape == ():
+        return (span.count,), [span]
+    if math.prod(shape) != span.count:
+        raise MalformedMessage(f"a tensor of shape {shape} has {span.count} elements")
+    return shape, [span]
+
+
+def _distribution(
+    member: tuple[str, dict[str, Any]] | None, with_numbers: bool, depth: int = 0
+) -> tuple[m.Layout | None, list[Span]]:
+    if member is None:
+        return None, []
+    family, fields = member
+    layout: list[Any] = [family]
+    numbers: list[Span] = []
+    for name in FAMILIES[family]:
+        if name == "components":
+            layout.append(_components(fields.get(name, ()), layout[1], with_numbers, depth + 1, numbers))
+            continue
+        tensor = fields.get(name)
+        if tensor is None:
+            raise MalformedMessage(f"{family}: parameter '{name}' is missing")
+        if with_numbers:
+            shape, spans = _tensor(tensor)
+            if shape is None:
+                raise MalformedMessage(f"{family}: parameter '{name}' has no value")
+            shape = _VECTORS.get((family, name), shape) if shape == () else shape
+            numbers += spans
+        else:
+            shape = checked_shape(tensor.get("shape", ()))
+        layout.append(shape)
+    return tuple(layout), numbers
+
+
+# A tensor of one element counts as a scalar, except for the parameters that are never scalars.
+_VECTORS: dict[tuple[str, str], m.Shape] = {
+    ("Categorical", "probs"): (1,),
+    ("Mixture", "probs"): (1,),
+    ("MultivariateNormal", "loc"): (1,),
+    ("MultivariateNormal", "scale_tril"): (1, 1),
+}
+
+
+def _components(
+    components: Iterable[dict[str, Any]], probs: m.Shape, with_numbers: bool, depth: int, numbers: list[Span]
+) -> tuple[m.Layout, ...]:
+    layouts = []
+    for component in components:
+        layout, spans = _distribution(component.get("distribution"), with_numbers, depth)
+        if layout is None:
+            raise MalformedMessage("Mixture: a component has no distribution")
+        layouts.append(layout)
+        numbers += spans
+    if depth > MAX_MIXTURE_DEPTH or not 0 < len(layouts) <= MAX_COMPONENTS or math.prod(probs) != len(layouts):
+        raise MalformedMessage(f"Mixture: {len(layouts)} components with probs of shape {probs}, {depth} levels deep")
+    return tuple(layouts)
+
+
+def _error(fields: dict[str, Any]) -> m.Error:
+    code = fields.get("code", 0)
+    known = code if code in ErrorCode._value2member_map_ else ErrorCode.UNKNOWN
+    return m.Error(ErrorCode(known), fields.get("text", ""), fields.get("address", ""), fields.get("execution", 0))
+
+
+def _site(fields: dict[str, Any]) -> m.Site:
+    kind = fields.get("kind", 0)
+    if kind not in SiteKind._value2member_map_:
+        raise MalformedMessage(f"{kind} is no kind of site")
+    layout, _ = _distribution(fields.get("distribution"), with_numbers=False)
+    shape = fields.get("value_shape")
+    if shape is not None:
+        checked_shape(shape)
+    _check_site(SiteKind(kind), layout, shape)
+    return m.Site(
+        SiteKind(kind), fields.get("address", ""), fields.get("name", ""), layout, shape, bool(fields.get("control", 1))
+    )
+
+
+def _check_site(kind: SiteKind, layout: m.Layout | None, shape: m.Shape | None) -> None:
+    if kind == SiteKind.SAMPLE:
+        valid = layout is not None and shape is not None
+    elif kind == SiteKind.OBSERVE:
+        valid = layout is not None or shape is not None
+    elif kind in (SiteKind.FACTOR, SiteKind.SCOPE_END):
+        valid = layout is None and shape == ()
+    elif kind in (SiteKind.SCOPE_BEGIN, SiteKind.SCOPE_REJECT):
+        valid = layout is None and shape is None
+    else:
+        valid = layout is None and (kind == SiteKind.RESULT or shape is not None)
+    if not valid:
+        raise MalformedMessage(f"a site of kind {kind.name} cannot have distribution {layout} and value_shape {shape}")
+
+
+def _traces(fields: dict[str, Any] | None) -> m.Traces | None:
+    """Traces whose ``rows`` is a list of Span yet."""
+    if fields is None:
+        return None
+    lengths, flat, types = (fields.get(name, ()) for name in ("type_lengths", "type_sites", "types"))
+    if sum(lengths) != len(flat):
+        raise MalformedMessage(f"the types have {sum(lengths)} sites together, but {len(flat)} are given")
+    if types and max(types) >= len(lengths):
+        raise MalformedMessage(f"an execution is of type {max(types)}, but there are {len(lengths)} types")
+    type_sites, start = [], 0
+    for length in lengths:
+        type_sites.append(flat[start : start + length])
+        start += length
+    errors = tuple([_error(error) for error in fields.get("errors", ())])
+    places = [error.execution for error in errors]
+    if any(late <= early for early, late in zip(places, places[1:], strict=False)) or (
+        places and places[-1] >= len(types) + len(errors)
+    ):
+        raise MalformedMessage(f"the executions {places[:8]} cannot be those that failed")
+    rows = [fields["rows"]] if "rows" in fields else []
+    return m.Traces(tuple([_site(site) for site in fields.get("sites", ())]), tuple(type_sites), types, rows, errors)
+
+
+def _draws(fields: dict[str, Any] | None, buffer: Any) -> m.Draws | None:
+    if fields is None:
+        return None
+    policy = replay = None
+    if "policy" in fields:
+        given = fields["policy"]
+        observations = []
+        for observation in given.get("observations", ()):
+            shape, spans = _tensor(observation.get("value"))
+            observations.append(m.Observation(observation.get("name", ""), shape, _take(buffer, spans)))
+        policy = m.Policy(given.get("asked", b""), bool(given.get("ask_others", 0)), tuple(observations))
+    if "replay" in fields:
+        given = fields["replay"]
+        values = _take(buffer, [given["values"]] if "values" in given else [])
+        replay = m.Replay(given.get("sites", ()), given.get("instances", ()), values)
+        if len(replay.sites) != len(replay.instances):
+            raise MalformedMessage(f"a replay of {len(replay.sites)} sites has {len(replay.instances)} instances")
+    position = fields.get("position")
+    return m.Draws(
+        fields.get("seed", 0), fields.get("first", 0), fields.get("count", 1), position.value if position else 0, policy, replay
+    )
+
+
+# -- messages whose numbers are still Spans -------------------------------------------------------------------------------
+
+
+def _draft(buffer: Any) -> Any:
+    """The message with a list of Span where numbers belong, and a Hole where a position belongs."""
+    name, fields = read_message(buffer)
+    get = fields.get
+    if name == "Sample":
+        layout, numbers = _distribution(get("distribution"), with_numbers=True)
+        site = get("site", 0)
+        if site == 0 and layout is None:
+            raise MalformedMessage("a Sample has neither a distribution nor a site")
+        if site:
+            layout, numbers = None, [get("parameters")] if "parameters" in fields else []
+        return m.Sample(
+            get("address", ""), get("name", ""), layout, numbers, bool(get("control", 1)), site, _traces(get("traces")),
+            get("position", 0),
+        )  # fmt: skip
+    if name == "SampleResult":
+        return m.SampleResult(*_tensor(get("result")), get("position", 0))
+    if name == "Observe":
+        layout, numbers = _distribution(get("distribution"), with_numbers=True)
+        return m.Observe(get("address", ""), get("name", ""), layout, numbers, *_tensor(get("value")))
+    if name == "Tag":
+        return m.Tag(get("address", ""), get("name", ""), *_tensor(get("value")))
+    if name == "RunResult":
+        return m.RunResult(*_tensor(get("result")), _traces(get("traces")), get("position", 0))
+    if name == "Run":
+        return m.Run(_draws(get("draws"), buffer))
+    if name == "Handshake":
+        shared = get("shared_memory")
+        memory = None if shared is None else m.SharedMemory(*(shared.get(key, 0) for key in m.SharedMemory._fields))
+        return m.Handshake(get("system_name", ""), get("version", 0), get("capabilities", 0), memory)
+    if name == "HandshakeResult":
+        return m.HandshakeResult(
+            get("system_name", ""), get("model_name", ""), get("version", 0), get("capabilities", 0), get("build_id", "")
+        )
+    if name == "Error":
+        return _error(fields)
+    return {"ObserveResult": m.ObserveResult, "TagResult": m.TagResult, "Reset": m.Reset}[name]()
+
+
+def _take(buffer: Any, spans: list[Span]) -> m.Numbers:
+    """The numbers of the spans, one after the other."""
+    if sum(span.count for span in spans) > m.LONG:
+        return np.concatenate([np.frombuffer(buffer, "<f8", count, start) for start, count in spans])
+    return tuple([number for start, count in spans for number in Struct(f"<{count}d").unpack_from(buffer, start)])
+
+
+_NUMERIC = {
+    m.Sample: ("numbers",),
+    m.SampleResult: ("value",),
+    m.Observe: ("numbers", "value"),
+    m.Tag: ("value",),
+    m.RunResult: ("value",),
+}
+
+
+def _resolve(draft: Any, buffer: Any) -> Any:
+    """The finished message."""
+    numeric = _NUMERIC.get(type(draft))
+    if numeric is None:
+        return draft
+    changes: dict[str, Any] = {name: _take(buffer, getattr(draft, name)) for name in numeric}
+    if isinstance(getattr(draft, "position", None), Hole):
+        changes["position"] = draft.position.value
+    if getattr(draft, "traces", None) is not None:
+        changes["traces"] = draft.traces._replace(rows=_take(buffer, draft.traces.rows))
+    return draft._replace(**changes)
+
+
+def decode(buffer: Any) -> Any:
+    """The message that the bytes hold, verified throughout; see :class:`Decoder` for a stream of messages.
+
+    Args:
+      buffer: bytes or a contiguous memoryview of bytes; with or without the file identifier.
+
+    Raises:
+      MalformedMessage: these bytes are no message; nothing else is raised for any bytes but this and
+      UnsupportedMessage: an unknown member of a union.
+    """
+    if len(buffer) > MAX_MESSAGE:
+        raise MalformedMessage(f"a message of {len(buffer)} bytes is longer than {MAX_MESSAGE}")
+    return _resolve(_draft(buffer), buffer)
+
+
+# -- forms that were seen before --------------------------------------------------------------------------------------------
+
+
+class _Form:
+    """The places of the numbers in messages of one length, and the plans of those skeletons that were verified."""
+
+    __slots__ = ("plans", "unpack_skeleton")
+
+    def __init__(self, skeleton: str):
+        self.unpack_skeleton = Struct(skeleton).unpack
+        self.plans: dict[tuple, Callable[[Any], Any]] = {}
+
+
+def _plan(draft: Any, unpack: Callable, order: Callable | None) -> Callable[[Any], Any]:
+    """A function from a buffer of this form to its message."""
+    make, base, cuts, start = type(draft)._make, list(draft), [], 0
+    fields = draft._fields
+    for name in _NUMERIC[type(draft)]:
+        count = sum(span.count for span in getattr(draft, name))
+        cuts.append((fields.index(name), start, start + count))
+        start += count
+    traces = getattr(draft, "traces", None)
+    rows = (start, start + sum(span.count for span in traces.rows)) if traces is not None else None
+    traces_at = fields.index("traces") if rows else -1
+    position_at = fields.index("position") if isinstance(getattr(draft, "position", None), Hole) else -1
+
+    def fill(buffer: Any) -> Any:
+        values = unpack(buffer)
+        if order is not None:
+            values = order(values)
+        message = base[:]
+        for index, first, last in cuts:
+            message[index] = values[first:last]
+        if rows is not None:
+            message[traces_at] = m.Traces((), traces.type_sites, traces.types, values[rows[0] : rows[1]], ())
+        if position_at >= 0:
+            message[position_at] = values[-1]
+        return make(message)
+
+    return fill
+
+
+class Decoder:
+    """Decodes the messages of one connection; ``decoder(buffer)`` is ``decode(buffer)``, faster for forms seen before.
+
+    Args:
+      max_forms: how many forms are remembered before all are forgotten.
+      max_size: longer messages are not remembered, bytes.
+    """
+
+    __slots__ = ("_count", "_forms", "max_forms", "max_size")
+
+    def __init__(self, max_forms: int = 16_384, max_size: int = 8192):
+        self.max_forms = max_forms
+        self.max_size = max_size
+        self._forms: dict[int, dict[str, _Form]] = {}
+        self._count = 0
+
+    def __call__(self, buffer: Any) -> Any:
+        forms = self._forms.get(len(buffer))
+        if forms is not None:
+            for form in forms.values():
+                plan = form.plans.get(form.unpack_skeleton(buffer))
+                if plan is not None:
+                    return plan(buffer)
+        if len(buffer) > self.max_size:
+            return decode(buffer)
+        draft = _draft(buffer)
+        if type(draft) in _NUMERIC:
+            self._remember(draft, bytes(buffer))
+        return _resolve(draft, buffer)
+
+    def _remember(self, draft: Any, buffer: bytes) -> None:
+        holes = _holes(draft)
+        if holes is None:
+            return
+        ordered = sorted(holes)
+        skeleton, numbers, end = "<", "<", 0
+        for start, count, code in ordered:
+            if start < end:
+                return  # numbers that share bytes
+            skeleton += f"{start - end}s{8 * count}x"
+            numbers += f"{start - end}x{count}{code}"
+            end = start + 8 * count
+        skeleton += f"{len(buffer) - end}s"
+        numbers += f"{len(buffer) - end}x"
+        if not all(_same_form(draft, holes, buffer, pattern) for pattern in (b"\0", b"\xa5")):
+            return
+        if self._count >= self.max_forms:
+            self._forms.clear()
+            self._count = 0
+        forms = self._forms.setdefault(len(buffer), {})
+        if skeleton not in forms and len(forms) >= 16:
+            return  # so many different forms of one length would make the search slow
+        form = forms.setdefault(skeleton, _Form(skeleton))
+        form.plans[form.unpack_skeleton(buffer)] = _plan(draft, Struct(numbers).unpack, _order(holes, ordered))
+        self._count += 1
+
+
+def _holes(draft: Any) -> list[tuple[int, int, str]] | None:
+    """Start, count and code of the numbers of a message in the order of its fields; None where it is not worth it."""
+    spans = [span for name in _NUMERIC[type(draft)] for span in getattr(draft, name)]
+    traces = getattr(draft, "traces", None)
+    if traces is not None:
+        if traces.sites or traces.errors:
+            return None
+        spans += traces.rows
+    holes = [(start, count, "d") for start, count in spans if count]
+    if sum(count for _, count, _ in holes) > m.LONG:
+        return None
+    if isinstance(getattr(draft, "position", None), Hole):
+        holes.append((draft.position.start, 1, "Q"))
+    return holes
+
+
+def _order(holes: list, ordered: list) -> Callable | None:
+    """From values in the order of the bytes to values in the order of the fields; None if that is the same."""
+    if holes == ordered:
+        return None
+    starts, place = {}, 0
+    for start, count, _ in ordered:
+        starts[start] = place
+        place += count
+    return itemgetter(*[starts[start] + k for start, count, _ in holes for k in range(count)])
+
+
+def _same_form(draft: Any, holes: list, buffer: bytes, pattern: bytes) -> bool:
+    """Whether the message stays the same, apart from its numbers, when the bytes of the numbers change.
+
+    It does unless somebody made a message in which a number is also a part of the structure.
+    """
+    changed = bytearray(buffer)
+    for start, count, _ in holes:
+        changed[start : start + 8 * count] = pattern * (8 * count)
+    try:
+        other = _draft(bytes(changed))
+    except Exception:
+        return False
+    position = getattr(draft, "position", None)
+    if isinstance(position, Hole) and isinstance(other.position, Hole):
+        other = other._replace(position=other.position._replace(value=position.value))
+    return bool(type(other) is type(draft) and other == draft)

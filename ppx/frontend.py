@@ -1,0 +1,286 @@
+"""The Python front end: serves a ppl_jax model, in its own process, to an inference side anywhere.
+
+    import ppx
+    from simulator import model
+    ppx.serve(model, "ipc:///tmp/simulator.ipc")
+
+It speaks PPX 1.0.0 with those who speak no more, and the extension with those who do; PROTOCOL.md has the states and rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from ppl_jax.addresses import error_site
+from ppl_jax.errors import ParameterError
+from ppl_jax.primitives import run_under
+from ppx import messages as m
+from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
+from ppx.decoding import Decoder
+from ppx.encoding import Encoder
+from ppx.errors import OutOfState, PeerLost, PPXError, UnsupportedMessage
+from ppx.execution import Execution, Orders, PlainExecution, PositionedStream, RecordedExecution, Unwind
+from ppx.recording import Batch, Recorder, SiteNumbers
+from ppx.sites import as_numbers
+from ppx.sockets import Curve, FrontEndChannel
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
+BATCH_BYTES = 1 << 20  # a RunResult is sent once it has about this size
+_TEXT = 8_000  # characters of an error's text that are sent
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGINT came."""
+
+
+class FrontEnd:
+    """Serves a model at an endpoint; a context manager.
+
+    Args:
+      model: a function without arguments that calls ppl_jax's primitives.
+      endpoint: ZeroMQ endpoint to bind: ``ipc:///path``, ``tcp://127.0.0.1:5555``. Other machines reach it only if it names
+        an address that they can reach; use ``curve`` then.
+      name: of the model; by default the function's.
+      capabilities: what to announce; ``Capability(0)`` makes it a front end of PPX 1.0.0.
+      curve: CURVE key pair (public, secret); with it, only encrypted connections are taken.
+
+    Attributes:
+      endpoint: where it is bound.
+      active: the capabilities of the present connection.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], Any],
+        endpoint: str = DEFAULT_ENDPOINT,
+        *,
+        name: str | None = None,
+        capabilities: Capability = ALL_CAPABILITIES,
+        curve: Curve | None = None,
+    ):
+        self.model = model
+        self.name = getattr(model, "__name__", type(model).__name__) if name is None else name
+        self.capabilities = capabilities
+        self._stop = threading.Event()
+        self._channel = FrontEndChannel(endpoint, curve, self._stop.is_set)
+        self.endpoint = self._channel.endpoint
+        self._begin(Capability(0))
+
+    def _begin(self, capabilities: Capability) -> None:
+        self.active = capabilities
+        self._numbers = SiteNumbers()
+        self._policy: m.Policy | None = None
+        self._decode = Decoder()
+        self._encode = Encoder()
+
+    # -- serving ----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answers messages until ``stop`` is called or, in the main thread, SIGTERM or SIGINT comes."""
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            data = self._receive()
+            while data is not None:
+                data = self._answer(data)
+        except _Terminated:
+            pass
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Makes ``serve`` return, from another thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Closes the socket and leaves the mailbox."""
+        self._channel.close()
+
+    def __enter__(self) -> FrontEnd:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _receive(self) -> Any:
+        """The next message's bytes, None at the end. A mailbox whose other side is gone ends its connection."""
+        while True:
+            try:
+                return self._channel.receive()
+            except PeerLost:
+                self._begin(Capability(0))
+
+    def _answer(self, data: Any) -> Any:
+        """Serves a message that came while no execution runs; returns the next one."""
+        try:
+            message = self._decode(data)
+            if type(message) is m.Handshake:
+                if self._channel.shares_memory:
+                    raise OutOfState("a Handshake travels by ZeroMQ, not through the mailbox")
+                self._shake_hands(message)
+                return self._receive()
+            if type(message) is m.Run:
+                answer = self._run(message)
+            else:
+                answer = self._refusal(ErrorCode.OUT_OF_STATE, f"no execution runs: {type(message).__name__} is not expected")
+        except Unwind as unwind:
+            if unwind.answer is None:
+                return self._receive() if unwind.data is None else unwind.data
+            answer = unwind.answer
+        except PPXError as error:
+            answer = self._refusal(error.code, error.text, error.address)
+        self._send(answer)
+        return self._receive()
+
+    def _send(self, answer: m.Message) -> None:
+        try:
+            data = self._encode(answer)
+        except PPXError as error:
+            data = self._encode(self._refusal(error.code, error.text, error.address))
+        if len(data) > self._channel.capacity:
+            text = f"a message of {len(data)} bytes is longer than the connection's {self._channel.capacity}"
+            data = self._encode(self._refusal(ErrorCode.TOO_LARGE, text))
+        elif getattr(answer, "traces", None) is not None:
+            self._numbers.pending.clear()
+        self._channel.send(data)
+
+    def _refusal(self, code: ErrorCode, text: str, address: str = "") -> m.Message:
+        return m.Error(code, text[:_TEXT], address[:_TEXT]) if Capability.ERRORS in self.active else m.Reset()
+
+    def _shake_hands(self, message: m.Handshake) -> None:
+        capabilities = active(self.capabilities, message.capabilities if message.version >= VERSION else 0)
+        mailbox = None
+        if Capability.SHARED_MEMORY in capabilities:
+            mailbox = self._channel.open(message.shared_memory)
+            if mailbox is None:
+                capabilities &= ~Capability.SHARED_MEMORY
+        extended = self.capabilities and message.version >= VERSION
+        answer = m.HandshakeResult(
+            "ppx-python", self.name, VERSION if extended else 0, int(capabilities), build_id(self.model) if extended else ""
+        )
+        self._channel.use(None)
+        self._begin(capabilities)
+        self._channel.send(self._encode(answer))
+        self._channel.use(mailbox)
+
+    # -- executions -------------------------------------------------------------------------------------------------
+
+    def ask(self, question: m.Message) -> Any:
+        """Sends a statement's message and returns its result.
+
+        Raises:
+          Unwind: something else came.
+        """
+        self._send(question)
+        try:
+            data = self._channel.receive()
+        except PeerLost:
+            self._begin(Capability(0))
+            raise Unwind from None
+        if data is None:
+            raise _Terminated
+        try:
+            answer = self._decode(data)
+        except PPXError as error:
+            raise Unwind(self._refusal(error.code, error.text)) from None
+        kind = type(answer)
+        if kind is _RESULTS[type(question)]:
+            return answer
+        if kind is m.Handshake or kind is m.Run:
+            raise Unwind(data=bytes(data))
+        if kind is m.Error and Capability.ERRORS in self.active:
+            raise Unwind(self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address))
+        raise Unwind(self._refusal(ErrorCode.OUT_OF_STATE, f"{kind.__name__} is no answer to {type(question).__name__}"))
+
+    def _run(self, run: m.Run) -> m.Message:
+        draws = run.draws if Capability.DRAWS in self.active else None
+        if draws is not None:
+            return self._run_draws(draws)
+        if Capability.SITES in self.active:
+            recorded = RecordedExecution(self, self._numbers, None, None)
+            _, error = self._execute(recorded)
+            return error or m.RunResult(traces=recorded.recorder.take())
+        plain = PlainExecution(self)
+        result, error = self._execute(plain)
+        if error is not None:
+            return error
+        found = None if result is None else as_numbers(result)
+        if result is not None and found is None:
+            return self._refusal(ErrorCode.UNSUPPORTED, f"the model returned a {type(result).__name__}, which cannot be sent")
+        return m.RunResult(*(found or (None, ())))
+
+    def _run_draws(self, draws: m.Draws) -> m.RunResult:
+        if draws.policy is not None:
+            self._policy = draws.policy
+        orders = Orders(self._policy, draws.replay, self._numbers)
+        if draws.count > 1 and orders.asks:
+            raise UnsupportedMessage("a Run of several executions cannot ask for values")
+        batch, position = Batch(), draws.position
+        for index in range(draws.first, draws.first + draws.count):
+            rng = PositionedStream(draws.seed, index & 0xFFFFFFFFFFFFFFFF, draws.position)
+            execution = RecordedExecution(self, self._numbers, orders, rng)
+            _, error = self._execute(execution)
+            position = rng.position
+            if error is None and _size(execution.recorder) > self._channel.capacity - BATCH_BYTES // 16:
+                error = m.Error(ErrorCode.TOO_LARGE, "the execution has too many statements for one message")
+            if error is None:
+                batch.add(execution.recorder)
+            else:
+                batch.fail(error)
+            if batch.size >= min(BATCH_BYTES, self._channel.capacity // 4) or self._stop.is_set():
+                break
+        return m.RunResult(traces=batch.traces(self._numbers), position=position)
+
+    def _execute(self, execution: Execution) -> tuple[Any, Any]:
+        """Runs the model once: its result and None, or None and the message that tells of its failure."""
+        try:
+            result = run_under(execution, self.model)
+            execution.check()
+            if isinstance(execution, RecordedExecution):
+                execution.finish(result)
+        except PPXError as error:
+            return None, self._refusal(error.code, error.text, error.address or execution.address)
+        except ParameterError as error:
+            place = error_site(error.__traceback__)
+            return None, self._refusal(ErrorCode.PARAMETER, f"{error} ({place})", execution.address)
+        except (Exception, SystemExit) as error:
+            text = f"{type(error).__name__}: {error} ({error_site(error.__traceback__)})"
+            return None, self._refusal(ErrorCode.MODEL, text, execution.address)
+        return result, None
+
+
+_RESULTS: dict[type, type] = {m.Sample: m.SampleResult, m.Observe: m.ObserveResult, m.Tag: m.TagResult}
+
+
+def _size(recorder: Recorder) -> int:
+    return 8 * len(recorder.row) + 4 * len(recorder.sites)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def build_id(model: Callable[[], Any]) -> str:
+    """What changes when the model's addresses may have changed: a hash of the file in which it is defined."""
+    code = getattr(model, "__code__", None)
+    try:
+        return hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()[:32]  # type: ignore[union-attr]
+    except (AttributeError, OSError):
+        return ""
+
+
+def serve(model: Callable[[], Any], endpoint: str = DEFAULT_ENDPOINT, **options: Any) -> None:
+    """Serves a model until SIGTERM or SIGINT; see :class:`FrontEnd` for the arguments.
+
+    The model's errors are sent to the inference side, and the next execution is served.
+    """
+    with FrontEnd(model, endpoint, **options) as front_end:
+        front_end.serve()

@@ -1,0 +1,165 @@
+"""Sites and rows: how the numbers of an execution are laid out, and the receiver's table of the sites it was told of.
+
+A row holds, for every statement in order, its value and then its distribution's parameters; see PROTOCOL.md, section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppx import messages as m
+from ppx.constants import FAMILY_NUMBERS, LAST_PLAIN_FAMILY, MAX_SITES
+from ppx.errors import MalformedMessage, TooLarge
+
+
+@lru_cache(maxsize=4096)
+def count_numbers(layout: m.Layout | None) -> int:
+    """How many numbers the parameters of a distribution of this layout are."""
+    if layout is None:
+        return 0
+    if layout[0] == "Mixture":
+        return math.prod(layout[1]) + sum(count_numbers(component) for component in layout[2])
+    return sum(math.prod(shape) for shape in layout[1:])
+
+
+@lru_cache(maxsize=4096)
+def value_shape(layout: m.Layout) -> m.Shape:
+    """The shape of one value of a distribution of this layout.
+
+    Raises:
+      MalformedMessage: the shapes of the parameters do not fit each other.
+    """
+    family = layout[0]
+    if family == "Mixture":
+        return ()
+    if family == "Categorical":
+        return tuple(layout[1][:-1])
+    if family == "MultivariateNormal":
+        return tuple(layout[1])
+    try:
+        return tuple(np.broadcast_shapes(*layout[1:]))
+    except ValueError:
+        raise MalformedMessage(f"{family}: parameters of shapes {layout[1:]} do not broadcast") from None
+
+
+@lru_cache(maxsize=4096)
+def is_plain(layout: m.Layout | None) -> bool:
+    """Whether PPX 1.0.0 knows this distribution."""
+    return layout is None or FAMILY_NUMBERS.get(layout[0], LAST_PLAIN_FAMILY + 1) <= LAST_PLAIN_FAMILY
+
+
+def is_known(layout: m.Layout | None) -> bool:
+    """Whether the protocol has this distribution at all."""
+    if layout is None:
+        return True
+    if layout[0] == "Mixture":
+        return all(is_known(component) for component in layout[2])
+    return layout[0] in FAMILY_NUMBERS
+
+
+class Slot(NamedTuple):
+    """Where a statement's numbers stand in its row: value, then distribution, up to ``end``."""
+
+    value: int
+    distribution: int
+    end: int
+
+
+class RowType(NamedTuple):
+    """A sequence of sites and the layout of its rows; ``width`` numbers each."""
+
+    sites: tuple[m.Site, ...]
+    slots: tuple[Slot, ...]
+    width: int
+
+
+def row_type(sites: tuple[m.Site, ...]) -> RowType:
+    """The layout of the rows of executions that visited these sites."""
+    slots, position = [], 0
+    for site in sites:
+        middle = position + (0 if site.shape is None else math.prod(site.shape))
+        end = middle + count_numbers(site.layout)
+        slots.append(Slot(position, middle, end))
+        position = end
+    return RowType(sites, tuple(slots), position)
+
+
+class SiteTable:
+    """The sites that a front end has defined on a connection; ``table[n]`` is site n, from 1."""
+
+    __slots__ = ("_sites", "_types")
+
+    def __init__(self) -> None:
+        self._sites: list[m.Site] = []
+        self._types: dict[tuple[int, ...], RowType] = {}
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __getitem__(self, number: int) -> m.Site:
+        """Site ``number``.
+
+        Raises:
+          MalformedMessage: no site of this number was defined.
+        """
+        if not 0 < number <= len(self._sites):
+            raise MalformedMessage(f"site {number} was never defined (there are {len(self._sites)})")
+        return self._sites[number - 1]
+
+    def receive(self, traces: m.Traces) -> tuple[list[RowType], np.ndarray]:
+        """Takes in what a message says about sites and executions.
+
+        Returns:
+          The type of each execution, and where its row begins and ends in ``traces.rows``: offsets, shape (n + 1,).
+
+        Raises:
+          MalformedMessage: sites that were not defined, or rows of another length than their sites have.
+        """
+        if len(self._sites) + len(traces.sites) > MAX_SITES:
+            raise TooLarge(f"the front end defined more than {MAX_SITES} sites")
+        self._sites.extend(traces.sites)
+        known = [self.row_type(sites) for sites in traces.type_sites]
+        types = [known[type_] for type_ in traces.types]
+        starts = np.zeros(len(types) + 1, dtype=np.int64)
+        np.cumsum([type_.width for type_ in types], out=starts[1:])
+        if starts[-1] != len(traces.rows):
+            raise MalformedMessage(f"the rows have {len(traces.rows)} numbers, their sites {starts[-1]}")
+        return types, starts
+
+    def row_type(self, numbers: tuple[int, ...]) -> RowType:
+        """The layout of the rows of a sequence of site numbers."""
+        known = self._types.get(numbers)
+        if known is None:
+            if len(self._types) >= 65_536:
+                self._types.clear()
+            known = self._types[numbers] = row_type(tuple([self[number] for number in numbers]))
+        return known
+
+
+def as_numbers(value: Any) -> tuple[m.Shape, list[float]] | None:
+    """Shape and numbers of a value; None if it is no number and no array of numbers."""
+    kind = type(value)
+    if kind is float:
+        return (), [value]
+    if kind is int or kind is bool:
+        return (), [float(value)]
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            return None
+        return tuple(array.shape), array.astype(np.float64).ravel().tolist()
+    except (TypeError, ValueError):
+        return None
+
+
+def from_numbers(shape: m.Shape, numbers: m.Numbers, discrete: bool) -> Any:
+    """The value of this shape: a float (or int, where values are discrete), or an array."""
+    if shape == ():
+        number = float(numbers[0])
+        return int(number) if discrete and number.is_integer() else number
+    array = np.array(numbers, dtype=np.float64).reshape(shape)
+    return array.astype(np.int64) if discrete else array

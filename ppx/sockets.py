@@ -1,0 +1,198 @@
+"""The ZeroMQ ends of a connection, and the change to a mailbox after a handshake that agreed on one.
+
+:class:`FrontEndChannel` binds and answers, :class:`InferenceChannel` connects and asks. Both hand over bytes; what they
+mean is nobody's business here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from ppx.constants import MAX_MESSAGE
+from ppx.errors import PeerLost
+from ppx.mailbox import Mailbox, attach
+from ppx.messages import SharedMemory
+
+HEARTBEAT = 5_000  # milliseconds between signs of life on a connection over a network
+SILENCE = 15_000  # milliseconds without one after which the other side counts as lost
+_LINGER = 1_000  # milliseconds that the last message has to leave after close
+
+Curve = tuple[bytes, bytes]  # public key, secret key, as zmq.curve_keypair() gives them
+
+
+def _socket(context: zmq.Context, kind: int) -> Any:
+    socket = context.socket(kind)
+    socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
+    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, SILENCE)
+    socket.set(zmq.LINGER, _LINGER)
+    return socket
+
+
+class FrontEndChannel:
+    """The front end's channel: a bound REP socket, and the mailbox of the present connection, if it has one.
+
+    Args:
+      endpoint: where to bind.
+      curve: this side's key pair; with it only encrypted connections are taken.
+      stopped: asked ten times a second while nothing comes; if true, ``receive`` returns None.
+    """
+
+    def __init__(self, endpoint: str, curve: Curve | None = None, stopped: Callable[[], bool] | None = None):
+        self._context = zmq.Context()
+        self._socket = _socket(self._context, zmq.REP)
+        self._mailbox: Mailbox | None = None
+        self._stopped = stopped or (lambda: False)
+        try:
+            if curve is not None:
+                self._socket.set(zmq.CURVE_SERVER, 1)
+                self._socket.set(zmq.CURVE_PUBLICKEY, curve[0])
+                self._socket.set(zmq.CURVE_SECRETKEY, curve[1])
+            self._socket.bind(endpoint)
+        except BaseException:
+            self.close()
+            raise
+        #: Where it is bound, with the port that the system chose for ``tcp://...:*``.
+        self.endpoint = self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+
+    def receive(self) -> Any:
+        """The bytes of the next message; None if it is time to stop.
+
+        Raises:
+          PeerLost: the mailbox's other side died or left; the next message will come by the socket.
+        """
+        if self._mailbox is not None:
+            try:
+                message = self._mailbox.receive(interrupted=self._called_away)
+            except PeerLost:
+                self.use(None)
+                raise
+            if message is not None:
+                return message
+            if self._stopped():
+                return None
+            self.use(None)
+        while not self._socket.poll(100):
+            if self._stopped():
+                return None
+        return self._socket.recv()
+
+    def _called_away(self) -> bool:
+        return bool(self._stopped() or self._socket.poll(0))
+
+    def send(self, data: bytes) -> None:
+        """Answers the last message received."""
+        if self._mailbox is not None:
+            self._mailbox.send(data)
+        else:
+            self._socket.send(data)
+
+    @property
+    def capacity(self) -> int:
+        """The longest message that can be sent, bytes."""
+        return MAX_MESSAGE if self._mailbox is None else self._mailbox.capacity
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether messages travel through a mailbox now."""
+        return self._mailbox is not None
+
+    def open(self, shared: SharedMemory | None) -> Mailbox | None:
+        """The mailbox that a handshake offers, to be used from the message after the next; None if that fails."""
+        return None if shared is None else attach(shared)
+
+    def use(self, mailbox: Mailbox | None) -> None:
+        """Changes to a mailbox, or back to the socket, leaving the one before."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+        self._mailbox = mailbox
+
+    def close(self) -> None:
+        """Leaves the mailbox and closes the socket; the file of an ipc endpoint goes with it."""
+        self.use(None)
+        self._socket.close()
+        self._context.term()
+
+
+class InferenceChannel:
+    """The inference side's channel: a connected REQ socket, then the mailbox that the front end accepted.
+
+    Args:
+      endpoint: of the front end.
+      server_key: the front end's public key, for an encrypted connection.
+      curve: this side's key pair; None makes one for this connection.
+    """
+
+    def __init__(self, endpoint: str, server_key: bytes | None = None, curve: Curve | None = None):
+        self.endpoint = endpoint
+        self._context = zmq.Context()
+        self._socket = _socket(self._context, zmq.REQ)
+        self._socket.set(zmq.LINGER, 0)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._mailbox: Mailbox | None = None
+        try:
+            if server_key is not None:
+                public, secret = curve or zmq.curve_keypair()
+                self._socket.set(zmq.CURVE_SERVERKEY, server_key)
+                self._socket.set(zmq.CURVE_PUBLICKEY, public)
+                self._socket.set(zmq.CURVE_SECRETKEY, secret)
+            self._socket.connect(endpoint)
+        except BaseException:
+            self.close()
+            raise
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def send(self, data: bytes) -> None:
+        """Sends a message; strictly one for each that is received."""
+        if self._mailbox is not None:
+            self._mailbox.send(data)
+        else:
+            self._socket.send(data)
+
+    def receive(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> Any:
+        """The bytes of the answer; None if ``timeout`` (seconds) passed or ``interrupted()``, asked ten times a second.
+
+        Raises:
+          PeerLost: the front end died, left, or the connection broke.
+        """
+        if self._mailbox is not None:
+            return self._mailbox.receive(timeout, interrupted)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            ready = dict(self._poller.poll(100 if deadline is None else max(0, min(100, 1000 * (deadline - time.monotonic())))))
+            if self._socket in ready:
+                return self._socket.recv()
+            if self._monitor in ready:
+                recv_monitor_message(self._monitor)
+                if not self._socket.poll(0):
+                    raise PeerLost(f"the simulator at {self.endpoint} closed the connection or died")
+            if interrupted is not None and interrupted():
+                return None
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def use(self, mailbox: Mailbox) -> None:
+        """From now on messages travel through the mailbox."""
+        mailbox.watch(mailbox.peer_pid)
+        self._mailbox = mailbox
+
+    @property
+    def capacity(self) -> int:
+        """The longest message that can be sent, bytes."""
+        return MAX_MESSAGE if self._mailbox is None else self._mailbox.capacity
+
+    def close(self) -> None:
+        """Leaves the mailbox and closes the sockets; nothing is left behind."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+        self._socket.disable_monitor()
+        self._socket.close()
+        self._context.term()
