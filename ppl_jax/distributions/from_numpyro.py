@@ -44,6 +44,10 @@ _NAMESAKES: dict[str, Any] = {
     "CategoricalLogits": Categorical, "BernoulliLogits": Bernoulli, "BinomialLogits": Binomial,
 }  # fmt: skip
 
+_TRUNCATED = (
+    "TwoSidedTruncatedDistribution", "LeftTruncatedDistribution", "RightTruncatedDistribution", "TruncatedNormalTwin",
+)  # fmt: skip
+
 
 def from_numpyro(distribution: Any) -> Distribution:
     """Our distribution with the density of a numpyro one, batch and event dimensions together.
@@ -65,7 +69,7 @@ def _ours(distribution: Any) -> Distribution | None:
     if name in _NAMESAKES:
         ours = _NAMESAKES[name]
         return _expand(ours(*(getattr(distribution, parameter) for parameter in ours.parameters)), batch)
-    if name in ("TwoSidedTruncatedDistribution", "LeftTruncatedDistribution", "RightTruncatedDistribution"):
+    if name in _TRUNCATED:
         base = distribution.base_dist
         if type(base).__name__ != "Normal":
             return None

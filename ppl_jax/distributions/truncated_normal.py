@@ -87,11 +87,9 @@ class TruncatedNormal(Elementwise):
         return np.where((value >= low) & (value <= high) & np.isfinite(value), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions.truncated_twin import TruncatedNormalTwin
 
-        low = None if type(self.low) is float and self.low == -math.inf else self.low
-        high = None if type(self.high) is float and self.high == math.inf else self.high
-        return npd.TruncatedNormal(self.loc, self.scale, low=low, high=high)
+        return TruncatedNormalTwin(self.loc, self.scale, self.low, self.high)
 
     def inflated(self, factor: float) -> TruncatedNormal:
         return TruncatedNormal(self.loc, self.scale * factor, self.low, self.high)

@@ -113,17 +113,14 @@ def probes(family: Any, parameters: tuple) -> np.ndarray:
 def numpyro_serves(family: str, parameters: tuple, values: np.ndarray) -> np.ndarray:
     """At which values numpyro's answer counts: inside the support, and where numpyro has no known fault.
 
-    It moves probabilities of exactly 0 and 1 into the open interval; gives 0 no density where the support begins there;
-    and its truncation on both sides loses its digits beyond 8 standard deviations on the right, where it answers +inf.
+    It moves probabilities of exactly 0 and 1 into the open interval, and gives 0 no density where the support begins
+    there.
     """
     serves = np.isfinite(log_prob(family, parameters, values))
     if family in ("Bernoulli", "Binomial"):
         return serves & (0.0 < parameters[-1] < 1.0)
     if family in ("Exponential", "Gamma", "Weibull"):
         return serves & (values > 0.0)
-    if family == "TruncatedNormal":
-        loc, scale, low, _ = parameters
-        return serves & ((low - loc) / scale < 8.0)
     return serves
 
 
