@@ -39,8 +39,8 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
     if num_workers == 1:
         for start in range(early, num_traces, BATCH):
             stop = min(start + BATCH, num_traces)
-            log_weights = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
-            progress.advance_weighted(np.array(log_weights))
+            done = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
+            progress.advance_weighted(np.array(done))
         return
 
     here = os.getpid()

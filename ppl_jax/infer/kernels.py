@@ -41,7 +41,9 @@ TARGET_SCALAR, TARGET_VECTOR = 0.44, 0.234
 class Kernel(Protocol):
     """What Metropolis-Hastings asks of a kernel."""
 
-    adapts: bool
+    @property
+    def adapts(self) -> bool:
+        """Whether ``scale`` is to be adapted during burn-in."""
 
     def move(self, distribution: Distribution, value: Any, scale: float, rng: UniformSource) -> Move:
         """A new value for a site of this distribution, and the log ratio of the proposal densities."""

@@ -1,4 +1,4 @@
-"""Every mistake of a user that an engine can meet: the error names the site, says what to do, and keeps finished work."""
+"""Every mistake of a user that an engine can meet: the error names the site, says what to do, keeps finished work."""
 
 import math
 import os
