@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from ppl_jax.distributions.base import Distribution
@@ -61,11 +62,18 @@ class Handler:
 
     def __enter__(self) -> Any:
         messenger = self.messenger()
-        push(messenger, sys._getframe(1).f_back)
+        push(messenger, _with_statement(sys._getframe(1)))
         return messenger
 
     def __exit__(self, *exception: object) -> None:
         pop()
+
+
+def _with_statement(frame: FrameType) -> FrameType:
+    """The frame of the with statement that ``frame`` enters, perhaps by way of an ExitStack."""
+    while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 # -- seed ------------------------------------------------------------------------------------------------------------
