@@ -59,7 +59,9 @@ class Connection:
         self._decode = Decoder()
         self._encode = Encoder()
 
-    def handshake(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> m.HandshakeResult:
+    def handshake(
+        self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None
+    ) -> m.HandshakeResult:
         """Agrees with the front end on the capabilities; a mailbox is used from then on, if both can.
 
         Args:
@@ -80,7 +82,9 @@ class Connection:
             message = m.Handshake(self.system_name, VERSION if ours else 0, int(ours), shared)
             answer = self.request(message, timeout, interrupted)
             if answer is None:
-                raise PeerLost(f"no simulator answered at {self.endpoint}" + ("" if timeout is None else f" in {timeout} s"))
+                raise PeerLost(
+                    f"no simulator answered at {self.endpoint}" + ("" if timeout is None else f" in {timeout} s")
+                )
             if type(answer) is not m.HandshakeResult:
                 raise OutOfState(f"the front end answered a Handshake with {answer!r}")
             self.peer = answer
@@ -122,5 +126,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -155,7 +155,8 @@ def encode(message: m.Message) -> bytes:
     return bytes(data)
 
 
-# Of the messages that come again and again: which fields hold numbers. The others, and how many numbers there are, make the form.
+# Of the messages that come again and again: which fields hold numbers. The other fields, and how many numbers there
+# are, make the form.
 _NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
@@ -165,7 +166,7 @@ _NUMERIC: dict[type, tuple[str, ...]] = {
 
 
 class Encoder:
-    """Encodes the messages of one connection; ``encoder(message)`` is ``encode(message)``, faster for forms seen before.
+    """Encodes a connection's messages; ``encoder(message)`` is ``encode(message)``, faster for forms seen before.
 
     Args:
       max_forms: how many forms are remembered before all are forgotten.

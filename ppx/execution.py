@@ -93,6 +93,10 @@ class Execution:
             self._given_up = unwind
             raise
 
+    def process(self, site: Statement) -> None:
+        """Gives the statement its value."""
+        raise NotImplementedError
+
     def postprocess(self, site: Statement) -> None:
         pass
 
@@ -110,7 +114,8 @@ class Execution:
         found = as_numbers(site.value)
         if found is None:
             raise UnsupportedMessage(
-                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: only numbers and arrays of them can be sent",
+                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: "
+                "only numbers and arrays of them can be sent",
                 site.address,
             )
         return found
@@ -119,7 +124,9 @@ class Execution:
         """The value that a SampleResult holds for the statement."""
         distribution = site.distribution
         if len(answer.value) != math.prod(distribution.shape):
-            raise MalformedMessage(f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address)
+            raise MalformedMessage(
+                f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address
+            )
         return from_numbers(distribution.shape, answer.value, distribution.discrete)
 
     def observed(self, site: Statement, data: m.Observation) -> tuple[m.Shape, Any]:
@@ -161,7 +168,9 @@ class PlainExecution(Execution):
             question = m.Sample(site.address, name, layout, numbers, site.control)
             site.value = self.answered(site, self.put(question))
         else:
-            raise UnsupportedMessage("a draw whose value a handler fixed cannot be told to this inference side", site.address)
+            raise UnsupportedMessage(
+                "a draw whose value a handler fixed cannot be told to this inference side", site.address
+            )
 
 
 class Orders:
@@ -228,7 +237,7 @@ class RecordedExecution(Execution):
             self.sample(site, layout, parameters, instance)
 
     def observe(self, site: Statement, layout: m.Layout, parameters: list[float]) -> None:
-        """The data, else the program's value, else a draw; with no orders the inference side supplies what is missing."""
+        """The data, else the program's value, else a draw; with no orders the inference side supplies the value."""
         shape: m.Shape | None = site.distribution.shape
         orders = self.orders
         data = orders.observations.get(site.name) if orders is not None and site.name else None
@@ -279,8 +288,8 @@ class RecordedExecution(Execution):
         found = None if result is None else as_numbers(result)
         if result is not None and found is None:
             raise UnsupportedMessage(
-                f"the model returned a {type(result).__name__}: only a number, an array of numbers or None can be sent; "
-                "use tag for the rest"
+                f"the model returned a {type(result).__name__}: "
+                "only a number, an array of numbers or None can be sent; use tag for the rest"
             )
         shape, numbers = found or (None, [])
         self.recorder.add(m.Site(SiteKind.RESULT, shape=shape), numbers)

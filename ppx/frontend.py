@@ -4,7 +4,8 @@
     from simulator import model
     ppx.serve(model, "ipc:///tmp/simulator.ipc")
 
-It speaks PPX 1.0.0 with those who speak no more, and the extension with those who do; PROTOCOL.md has the states and rules.
+It speaks PPX 1.0.0 with those who speak no more, and the extension with those who do; PROTOCOL.md has the states and
+rules.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class FrontEnd:
 
     Args:
       model: a function without arguments that calls ppl_jax's primitives.
-      endpoint: ZeroMQ endpoint to bind: ``ipc:///path``, ``tcp://127.0.0.1:5555``. Other machines reach it only if it names
-        an address that they can reach; use ``curve`` then.
+      endpoint: ZeroMQ endpoint to bind: ``ipc:///path``, ``tcp://127.0.0.1:5555``. Other machines reach it only if it
+        names an address that they can reach; use ``curve`` then.
       name: of the model; by default the function's.
       capabilities: what to announce; ``Capability(0)`` makes it a front end of PPX 1.0.0.
       curve: CURVE key pair (public, secret); with it, only encrypted connections are taken.
@@ -107,7 +108,9 @@ class FrontEnd:
     def __enter__(self) -> FrontEnd:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _receive(self) -> Any:
@@ -130,7 +133,9 @@ class FrontEnd:
             if type(message) is m.Run:
                 answer = self._run(message)
             else:
-                answer = self._refusal(ErrorCode.OUT_OF_STATE, f"no execution runs: {type(message).__name__} is not expected")
+                answer = self._refusal(
+                    ErrorCode.OUT_OF_STATE, f"no execution runs: {type(message).__name__} is not expected"
+                )
         except Unwind as unwind:
             if unwind.answer is None:
                 return self._receive() if unwind.data is None else unwind.data
@@ -164,7 +169,11 @@ class FrontEnd:
                 capabilities &= ~Capability.SHARED_MEMORY
         extended = self.capabilities and message.version >= VERSION
         answer = m.HandshakeResult(
-            "ppx-python", self.name, VERSION if extended else 0, int(capabilities), build_id(self.model) if extended else ""
+            "ppx-python",
+            self.name,
+            VERSION if extended else 0,
+            int(capabilities),
+            build_id(self.model) if extended else "",
         )
         self._channel.use(None)
         self._begin(capabilities)
@@ -197,8 +206,12 @@ class FrontEnd:
         if kind is m.Handshake or kind is m.Run:
             raise Unwind(data=bytes(data))
         if kind is m.Error and Capability.ERRORS in self.active:
-            raise Unwind(self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address))
-        raise Unwind(self._refusal(ErrorCode.OUT_OF_STATE, f"{kind.__name__} is no answer to {type(question).__name__}"))
+            raise Unwind(
+                self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address)
+            )
+        raise Unwind(
+            self._refusal(ErrorCode.OUT_OF_STATE, f"{kind.__name__} is no answer to {type(question).__name__}")
+        )
 
     def _run(self, run: m.Run) -> m.Message:
         draws = run.draws if Capability.DRAWS in self.active else None
@@ -214,7 +227,9 @@ class FrontEnd:
             return error
         found = None if result is None else as_numbers(result)
         if result is not None and found is None:
-            return self._refusal(ErrorCode.UNSUPPORTED, f"the model returned a {type(result).__name__}, which cannot be sent")
+            return self._refusal(
+                ErrorCode.UNSUPPORTED, f"the model returned a {type(result).__name__}, which cannot be sent"
+            )
         return m.RunResult(*(found or (None, ())))
 
     def _run_draws(self, draws: m.Draws) -> m.RunResult:

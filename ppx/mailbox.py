@@ -1,11 +1,12 @@
 """The mailbox: messages between two processes of one machine through shared memory (PROTOCOL.md, section 9).
 
-The inference side creates it as an anonymous file, the front end opens that through /proc. Both then send and receive in
-turns. What is received is a view of the shared memory, good until the receiver sends.
+The inference side creates it as an anonymous file, the front end opens that through /proc. Both then send and receive
+in turns. What is received is a view of the shared memory, good until the receiver sends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -128,16 +129,16 @@ class Mailbox:
         del self._anchor
         self._words.release()
         self._view.release()
-        try:
+        with contextlib.suppress(BufferError):  # a message is still looked at: the memory goes with its last view
             self._memory.close()
-        except BufferError:
-            pass  # a message is still looked at: the memory goes with its last view
         os.close(self._descriptor)
 
     def __enter__(self) -> Mailbox:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -25,7 +25,7 @@ class Span(NamedTuple):
     """``count`` doubles that begin at byte ``start`` of the message."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 class Hole(NamedTuple):
@@ -88,7 +88,7 @@ class _Reader:
         if table_size < 4 or at + table_size > size:
             raise MalformedMessage(f"{kind}: the table is outside the message")
         slots = (vtable_size - 4) >> 1
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, type_, slot, _ in TABLES[kind]:
             if slot >= slots:
                 break
@@ -110,7 +110,16 @@ class _Reader:
         return fields
 
     def union(
-        self, kind: str, type_: str, at: int, table_size: int, offset: int, vtable: int, slot: int, slots: int, depth: int
+        self,
+        kind: str,
+        type_: str,
+        at: int,
+        table_size: int,
+        offset: int,
+        vtable: int,
+        slot: int,
+        slots: int,
+        depth: int,
     ) -> tuple[str, dict[str, Any]] | None:
         if offset == 0:
             return None

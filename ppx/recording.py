@@ -1,4 +1,4 @@
-"""What a front end keeps of an execution until it is sent: numbers of sites, the row, scopes, and batches of executions."""
+"""What a front end keeps of an execution until it is sent: numbers of sites, the row, scopes, batches of executions."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Recorder:
         self.sites, self.row = [], []
         if not sites and not self.numbers.pending:
             return None
-        types = ((tuple(sites),), (0,)) if sites else ((), ())
-        return m.Traces(tuple(self.numbers.pending), *types, row)
+        definitions = tuple(self.numbers.pending)
+        return m.Traces(definitions, (tuple(sites),), (0,), row) if sites else m.Traces(definitions)
 
     # -- rejection scopes -------------------------------------------------------------------------------------------
 

@@ -166,7 +166,8 @@ class InferenceChannel:
             return self._mailbox.receive(timeout, interrupted)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            ready = dict(self._poller.poll(100 if deadline is None else max(0, min(100, 1000 * (deadline - time.monotonic())))))
+            left = 100 if deadline is None else int(1000 * (deadline - time.monotonic())) + 1
+            ready = dict(self._poller.poll(max(0, min(100, left))))
             if self._socket in ready:
                 return self._socket.recv()
             if self._monitor in ready:
