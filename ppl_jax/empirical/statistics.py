@@ -87,7 +87,7 @@ def chain_standard_error(values: np.ndarray, weights: np.ndarray, chains: Sequen
     for column, centre in enumerate(np.reshape(mean, -1)):
         centred = np.asarray(columns[:, column], dtype=np.float64) - centre
         residual = count * weights * np.where(weights > 0, centred, 0.0)
-        lagged = sum(_autocovariance_sums(residual[chain], lags) for chain in chains) / count
+        lagged = np.sum([_autocovariance_sums(residual[chain], lags) for chain in chains], axis=0) / count
         variances[column] = _initial_monotone_variance(lagged) / count
     return np.sqrt(variances).reshape(values.shape[1:])
 
