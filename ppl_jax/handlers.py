@@ -45,6 +45,12 @@ class Handler:
 
     model: Model | None = None
 
+    def __post_init__(self) -> None:
+        if self.model is not None and "numpyro" in sys.modules:
+            from ppl_jax.numpyro_bridge import adapt
+
+            object.__setattr__(self, "model", adapt(self.model))
+
     def messenger(self) -> Any:
         raise NotImplementedError
 
@@ -125,6 +131,15 @@ class _TraceMessenger(Messenger):
 
     def postprocess(self, site: Site) -> None:
         self.sites.append(site)
+
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        return len(self.sites), dict(self.counts)
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets the sites since the mark."""
+        del self.sites[mark[0] :]
+        self.counts = dict(mark[1])
 
     @property
     def trace(self) -> Trace:
@@ -240,6 +255,18 @@ class _ReplayMessenger(Messenger):
             earlier = self.values.get((site.address, instance))
             if earlier is not None and reusable(earlier, site):
                 site.value = earlier.value
+
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        return dict(self.counts), self.values
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets a pass that was rejected, and replays nothing in those that follow: the loop would never end."""
+        self.counts, self.values = dict(mark[0]), {}
+
+    def leave(self, mark: Any) -> None:
+        """Replays again after the end of the loop that began at the mark."""
+        self.values = mark[1]
 
 
 @dataclass(frozen=True)

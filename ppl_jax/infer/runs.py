@@ -18,6 +18,7 @@ from ppl_jax.errors import (
     UnknownObservationError,
     describe_site,
 )
+from ppl_jax.numpyro_bridge import adapt
 from ppl_jax.primitives import FACTOR, TAG, Site
 from ppl_jax.storage import TraceTable, TraceWriter
 
@@ -33,10 +34,10 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_model(model: Any) -> Callable[[], Any]:
-    """``model`` if it can be called."""
+    """``model`` if it can be called; one of numpyro's as one of ours."""
     if not callable(model):
         raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
-    return model
+    return adapt(model)
 
 
 def check_observations(observations: Mapping[str, Any] | None) -> dict[str, Any]:
