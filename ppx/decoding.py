@@ -142,15 +142,20 @@ def _check_site(kind: SiteKind, layout: m.Layout | None, shape: m.Shape | None) 
         raise MalformedMessage(f"a site of kind {kind.name} cannot have distribution {layout} and value_shape {shape}")
 
 
+def _integers(numbers: Any) -> tuple[int, ...]:
+    return tuple(numbers.tolist()) if isinstance(numbers, np.ndarray) else numbers
+
+
 def _traces(fields: dict[str, Any] | None) -> m.Traces | None:
     """Traces whose ``rows`` is a list of Span yet."""
     if fields is None:
         return None
-    lengths, flat, types = (fields.get(name, ()) for name in ("type_lengths", "type_sites", "types"))
+    lengths, flat = _integers(fields.get("type_lengths", ())), _integers(fields.get("type_sites", ()))
+    types = fields.get("types", ())
     if sum(lengths) != len(flat):
         raise MalformedMessage(f"the types have {sum(lengths)} sites together, but {len(flat)} are given")
-    if types and max(types) >= len(lengths):
-        raise MalformedMessage(f"an execution is of type {max(types)}, but there are {len(lengths)} types")
+    if len(types) and int(np.max(types)) >= len(lengths):
+        raise MalformedMessage(f"an execution is of type {np.max(types)}, but there are {len(lengths)} types")
     type_sites, start = [], 0
     for length in lengths:
         type_sites.append(flat[start : start + length])
@@ -177,7 +182,7 @@ def _draws(fields: dict[str, Any] | None, buffer: Any) -> m.Draws | None:
     if "replay" in fields:
         given = fields["replay"]
         values = _take(buffer, [given["values"]] if "values" in given else [])
-        replay = m.Replay(given.get("sites", ()), given.get("instances", ()), values)
+        replay = m.Replay(_integers(given.get("sites", ())), _integers(given.get("instances", ())), values)
         if len(replay.sites) != len(replay.instances):
             raise MalformedMessage(f"a replay of {len(replay.sites)} sites has {len(replay.instances)} instances")
     position = fields.get("position")
@@ -244,12 +249,15 @@ def _take(buffer: Any, spans: list[Span]) -> m.Numbers:
     return tuple([number for start, count in spans for number in Struct(f"<{count}d").unpack_from(buffer, start)])
 
 
-_NUMERIC = {
+# Of the messages that come again and again: which fields hold numbers.
+_NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
     m.Observe: ("numbers", "value"),
     m.Tag: ("value",),
     m.RunResult: ("value",),
+    m.ObserveResult: (),
+    m.TagResult: (),
 }
 
 
@@ -385,7 +393,7 @@ def _holes(draft: Any) -> list[tuple[int, int, str]] | None:
     spans = [span for name in _NUMERIC[type(draft)] for span in getattr(draft, name)]
     traces = getattr(draft, "traces", None)
     if traces is not None:
-        if traces.sites or traces.errors:
+        if traces.sites or traces.errors or len(traces.types) > m.LONG:
             return None
         spans += traces.rows
     holes = [(start, count, "d") for start, count in spans if count]

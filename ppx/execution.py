@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from ppl_jax.primitives import FACTOR, OBSERVE, TAG
 from ppl_jax.primitives import Site as Statement
-from ppl_jax.streams import Stream
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind
-from ppx.errors import MalformedMessage, UnsupportedMessage
+from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
+from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 
@@ -38,35 +38,7 @@ class Asker(Protocol):
     active: Capability
 
     def ask(self, question: m.Message) -> Any:
-        """The answer; leaves the model by an Unwind if there is none."""
-
-
-class PositionedStream:
-    """A random stream that knows how many of its uniforms are used."""
-
-    __slots__ = ("_next", "position")
-
-    def __init__(self, seed: int, index: int, position: int):
-        self._next = Stream(seed, index).random
-        self.position = 0
-        self.skip_to(position)
-
-    def random(self) -> float:
-        """The next uniform."""
-        self.position += 1
-        return self._next()
-
-    def skip_to(self, position: int) -> None:
-        """Takes the uniforms before ``position`` as used.
-
-        Raises:
-          MalformedMessage: it lies behind.
-        """
-        if position < self.position:
-            raise MalformedMessage(f"the random stream is at {self.position}; it cannot go back to {position}")
-        while self.position < position:
-            self._next()
-            self.position += 1
+        """The answer; leaves the model by an Unwind if there is none, by a PPXError if the question cannot be sent."""
 
 
 class Execution:
@@ -78,10 +50,10 @@ class Execution:
         self.asker = asker
         self.address = ""
         self.rng: Any = None
-        self._given_up: Unwind | None = None
+        self._given_up: Unwind | PPXError | None = None
 
     def check(self) -> None:
-        """Raises Unwind, again, if the execution was given up and the model went on all the same."""
+        """Raises again what ended the execution, if the model caught it and went on all the same."""
         if self._given_up is not None:
             raise self._given_up
 
@@ -89,8 +61,8 @@ class Execution:
         """The answer to a question."""
         try:
             return self.asker.ask(question)
-        except Unwind as unwind:
-            self._given_up = unwind
+        except (Unwind, PPXError) as error:
+            self._given_up = error
             raise
 
     def process(self, site: Statement) -> None:

@@ -74,14 +74,14 @@ class Traces(NamedTuple):
     Attributes:
       sites: definitions, in order of their numbers.
       type_sites: for each type its site numbers.
-      types: for each execution that did not fail, its place in ``type_sites``.
+      types: for each execution that did not fail, its place in ``type_sites``; an array of uint32 if they are many.
       rows: the rows of these executions, one after the other.
       errors: the executions that failed.
     """
 
     sites: tuple[Site, ...] = ()
     type_sites: tuple[tuple[int, ...], ...] = ()
-    types: tuple[int, ...] = ()
+    types: Any = ()
     rows: Numbers = ()
     errors: tuple[Error, ...] = ()
 

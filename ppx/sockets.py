@@ -22,6 +22,9 @@ HEARTBEAT = 5_000  # milliseconds between signs of life on a connection over a n
 SILENCE = 15_000  # milliseconds without one after which the other side counts as lost
 _LINGER = 1_000  # milliseconds that the last message has to leave after close
 
+# Events after which no answer will come.
+_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
 Curve = tuple[bytes, bytes]  # public key, secret key, as zmq.curve_keypair() gives them
 
 
@@ -133,7 +136,7 @@ class InferenceChannel:
         self._context = zmq.Context()
         self._socket = _socket(self._context, zmq.REQ)
         self._socket.set(zmq.LINGER, 0)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(_LOST)
         self._mailbox: Mailbox | None = None
         try:
             if server_key is not None:
@@ -171,9 +174,10 @@ class InferenceChannel:
             if self._socket in ready:
                 return self._socket.recv()
             if self._monitor in ready:
-                recv_monitor_message(self._monitor)
+                event = recv_monitor_message(self._monitor)["event"]
                 if not self._socket.poll(0):
-                    raise PeerLost(f"the simulator at {self.endpoint} closed the connection or died")
+                    what = "closed the connection or died" if event == zmq.EVENT_DISCONNECTED else "refused the key"
+                    raise PeerLost(f"the simulator at {self.endpoint} {what}")
             if interrupted is not None and interrupted():
                 return None
             if deadline is not None and time.monotonic() >= deadline:
@@ -195,5 +199,6 @@ class InferenceChannel:
             self._mailbox.close()
             self._mailbox = None
         self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         self._context.term()
