@@ -165,6 +165,9 @@ _NUMERIC: dict[type, tuple[str, ...]] = {
 }
 
 
+_CONSTANT = {kind: encode(kind()) for kind in (m.Run, m.ObserveResult, m.TagResult, m.Reset)}
+
+
 class Encoder:
     """Encodes a connection's messages; ``encoder(message)`` is ``encode(message)``, faster for forms seen before.
 
@@ -191,7 +194,7 @@ class Encoder:
         elif kind is m.Tag:
             form = (*message[:3], len(message[3]))
         else:
-            return encode(message)
+            return (_CONSTANT.get(kind) if not any(message) else None) or encode(message)
         pack = self._forms.get(form)
         if pack is None:
             if sum(len(getattr(message, name)) for name in _NUMERIC[kind]) > m.LONG:
