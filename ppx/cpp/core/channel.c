@@ -1,7 +1,12 @@
+#define _POSIX_C_SOURCE 200809L
+
 #include "channel.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { SLICE = 100, HEARTBEAT = 5000, SILENCE = 15000, LINGER = 1000 }; /* milliseconds */
 
@@ -16,6 +21,31 @@ static bool set_up(void *socket, const char *secret_key) {
                            zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, secret_key, strlen(secret_key)) == 0);
 }
 
+/* -- the file of an ipc endpoint, which some versions of libzmq leave behind -- */
+
+static void remember_file(ppx_channel *channel) {
+    char endpoint[1024] = "";
+    size_t size = sizeof endpoint;
+    struct stat status;
+    if (zmq_getsockopt(channel->socket, ZMQ_LAST_ENDPOINT, endpoint, &size) || strncmp(endpoint, "ipc://", 6) != 0) return;
+    if (stat(endpoint + 6, &status) || !S_ISSOCK(status.st_mode)) return; /* an abstract name has no file */
+    channel->path = strdup(endpoint + 6);
+    channel->device = (uint64_t)status.st_dev;
+    channel->inode = (uint64_t)status.st_ino;
+}
+
+/* Removes it, unless another front end has bound the same name since. */
+static void remove_file(ppx_channel *channel) {
+    struct stat status;
+    if (channel->path && stat(channel->path, &status) == 0 && (uint64_t)status.st_dev == channel->device &&
+        (uint64_t)status.st_ino == channel->inode)
+        unlink(channel->path);
+    free(channel->path);
+    channel->path = NULL;
+}
+
+/* -- opening -- */
+
 bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *curve_secret_key, char *error, size_t error_size) {
     const char *what = "cannot make a ZeroMQ socket";
     zmq_msg_init(&channel->message);
@@ -27,13 +57,18 @@ bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *cu
             errno = EINVAL;
         } else if (set_up(channel->socket, curve_secret_key)) {
             what = "cannot bind";
-            if (zmq_bind(channel->socket, endpoint) == 0) return true;
+            if (zmq_bind(channel->socket, endpoint) == 0) {
+                remember_file(channel);
+                return true;
+            }
         }
     }
     snprintf(error, error_size, "%s: %s at endpoint '%s'", what, zmq_strerror(zmq_errno()), endpoint);
     ppx_channel_close(channel);
     return false;
 }
+
+/* -- messages -- */
 
 static bool has_socket_message(const ppx_channel *channel) {
     int events = 0;
@@ -100,6 +135,7 @@ void ppx_channel_close(ppx_channel *channel) {
     ppx_channel_use(channel, NULL);
     zmq_msg_close(&channel->message);
     if (channel->socket) zmq_close(channel->socket);
+    remove_file(channel);
     if (channel->context)
         while (zmq_ctx_term(channel->context) && zmq_errno() == EINTR) {
         }

@@ -11,6 +11,8 @@
 typedef struct {
     void *context, *socket;
     zmq_msg_t message; /* the last one received by the socket */
+    char *path;        /* of the file of an ipc endpoint, NULL if there is none */
+    uint64_t device, inode;
     ppx_mailbox mailbox;
 } ppx_channel;
 
