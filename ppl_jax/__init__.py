@@ -14,6 +14,7 @@ from ppl_jax.errors import (
     ObservationError,
     ParameterError,
     PPLError,
+    SimulatorError,
     StorageError,
     SupportError,
     UnknownObservationError,
@@ -29,6 +30,7 @@ from ppl_jax.infer import (
     smc,
 )
 from ppl_jax.primitives import Site, factor, observe, sample, tag
+from ppl_jax.remote import RemoteModel
 from ppl_jax.traces import Trace, TraceType
 
 __version__ = "0.1.0"
@@ -38,6 +40,8 @@ __all__ = [
     "sample", "observe", "factor", "tag", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # simulators in other processes
+    "RemoteModel", "SimulatorError",
     # what they return
     "Empirical", "Site", "Trace", "TraceType",
     # what can go wrong

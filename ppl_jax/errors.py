@@ -31,6 +31,17 @@ class ParameterError(PPLError, ValueError):
         self.args = (f"{self.args[0]} ({place})",)
 
 
+class RemoteParameterError(ParameterError):
+    """A simulator found a parameter outside its domain; the text is the simulator's."""
+
+    def __init__(self, text: str):
+        self.family = self.parameter = self.value = self.expected = None
+        ValueError.__init__(self, text)
+
+    def locate(self, place: str) -> None:
+        """Nothing is added: the text says where."""
+
+
 class SiteError(PPLError):
     """Something is wrong at one site; the message names it."""
 
@@ -73,6 +84,10 @@ class NoLatentsError(PPLError, ValueError):
 
 class ModelError(PPLError, RuntimeError):
     """The model raised; the original exception is the cause, ``finished`` the traces before it."""
+
+
+class SimulatorError(PPLError, RuntimeError):
+    """A simulator in another process cannot be started or reached, or fails again and again."""
 
 
 class UntraceableModelError(PPLError, TypeError):
