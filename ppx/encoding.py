@@ -194,7 +194,8 @@ class Encoder:
         elif kind is m.Tag:
             form = (*message[:3], len(message[3]))
         else:
-            return (_CONSTANT.get(kind) if not any(message) else None) or encode(message)
+            known = _CONSTANT.get(kind)
+            return encode(message) if known is None or any(message) else known
         pack = self._forms.get(form)
         if pack is None:
             if sum(len(getattr(message, name)) for name in _NUMERIC[kind]) > m.LONG:
