@@ -11,7 +11,7 @@ import numpy as np
 from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
-from ppl_jax.infer.workers import in_order
+from ppl_jax.infer.workers import run_in_order
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import BATCH, streams
 
@@ -51,15 +51,19 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
         try:
             for rng in streams(job.seed, start, min(start + PER_TASK, num_traces)):
                 write_execution(job, rng, part)
-        except BaseException:
+        except BaseException as error:
             if os.getpid() == here:  # a failed task is repeated here: keep what it finished
                 writer.extend(*part.finish())
-            raise
+                raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         return part.finish()
 
-    for table, log_weights in in_order(task, -(-(num_traces - early) // PER_TASK), num_workers):
+    def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
         progress.advance_weighted(log_weights)
+
+    run_in_order(task, -(-(num_traces - early) // PER_TASK), num_workers, receive)
 
 
 def write_execution(job: Job, rng: Any, writer: TraceWriter, named: bool = False) -> Any:

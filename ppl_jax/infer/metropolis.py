@@ -14,6 +14,7 @@ Uncontrolled draws are made afresh from their prior in every step, which leaves 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from ppl_jax.infer.runs import (
     gather,
     names_met,
 )
-from ppl_jax.infer.workers import in_order
+from ppl_jax.infer.workers import run_in_order
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import Stream, check_seed, derive_seed, streams
@@ -78,8 +79,7 @@ def metropolis_hastings(
       initial_trace: where every chain starts; None draws a start of non-zero density from the prior for each.
       likelihood_importance: exponent of the likelihood; below 1 it tempers.
       seed: integer in [0, 2**64); None for a fresh one.
-      num_workers: processes among which chains are divided; does not change the result. Ctrl-C then keeps only the
-        chains that are complete.
+      num_workers: processes among which chains are divided; does not change the result.
       path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
       progress: whether to show a progress bar.
 
@@ -133,14 +133,25 @@ def _run_chains(
             run_chain(settings, chain, length, writer, progress)
         return
 
+    here = os.getpid()
+
     def task(chain: int) -> tuple[TraceTable, np.ndarray]:
         part = TraceWriter()
-        run_chain(settings, chain, lengths[chain], part, Progress(0, "step", show=False))
+        try:
+            run_chain(settings, chain, lengths[chain], part, Progress(0, "step", show=False))
+        except BaseException as error:
+            if os.getpid() == here:  # a failed chain is repeated here: keep what it finished
+                writer.extend(*part.finish())
+                raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         return part.finish()
 
-    for table, log_weights in in_order(task, len(lengths), num_workers):
+    def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
         progress.advance(settings.burn_in + len(table) * settings.thinning)
+
+    run_in_order(task, len(lengths), num_workers, receive)
 
 
 def _conclude(settings: Settings, lengths: list[int], writer: TraceWriter) -> Empirical:
@@ -168,9 +179,7 @@ class Proposal(Execution):
 
     __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale")
 
-    def __init__(
-        self, rng: Any, settings: Settings, previous: Sites, chosen: tuple[str, int] | None, scale: float
-    ):
+    def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: tuple[str, int] | None, scale: float):
         super().__init__(rng, settings.observations, True, settings.likelihood_importance)
         self.previous = previous
         self.chosen = chosen
