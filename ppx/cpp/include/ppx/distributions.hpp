@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -27,16 +28,15 @@ public:
 protected:
     explicit Distribution(std::uint32_t family, double a = 0.0, double b = 0.0, double c = 0.0, double d = 0.0)
         : family_(family), numbers_{a, b, c, d} {}
-    Distribution(std::uint32_t family, std::vector<Array> arrays, std::vector<Distribution> components = {})
-        : family_(family), arrays_(std::move(arrays)), components_(std::move(components)) {}
+    Distribution(std::uint32_t family, std::vector<Array> arrays, std::vector<Distribution> components = {});
 
 private:
     friend class DistributionView;
+    struct Parts;
 
     std::uint32_t family_;
-    std::array<double, 4> numbers_{}; // the parameters, if `arrays_` is empty
-    std::vector<Array> arrays_;
-    std::vector<Distribution> components_;
+    std::array<double, 4> numbers_{};    // the parameters, if all are single numbers
+    std::shared_ptr<const Parts> parts_; // else these
 };
 
 // A distribution as the C interface wants it. It holds as long as the distribution.
