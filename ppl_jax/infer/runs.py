@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -37,6 +38,17 @@ def check_model(model: Any) -> Callable[[], Any]:
     """``model`` if it can be called; one of numpyro's as one of ours."""
     if not callable(model):
         raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError):  # some of C have none
+        return adapt(model)
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"model must be callable without arguments, but {model!r} has {signature} ({error}). Bind its arguments: "
+            "functools.partial(model, ...)."
+        ) from None
     return adapt(model)
 
 

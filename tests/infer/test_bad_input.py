@@ -163,6 +163,8 @@ def test_counts_seeds_and_backends_are_checked():
         ppl.prior(gum, 10, backend="gpu")
     with pytest.raises(TypeError, match="callable"):
         ppl.prior(gum(), 10)
+    with pytest.raises(TypeError, match=r"has \(x, scale=1\.0\) \(missing .*'x'\).*functools.partial"):
+        ppl.prior(lambda x, scale=1.0: ppl.sample(dist.Normal(x, scale)), 10)
     with pytest.raises(ValueError, match="burn_in"):
         ppl.metropolis_hastings(gum, GUM_DATA, 10, burn_in=-1)
     with pytest.raises(ValueError, match="ess_threshold"):
