@@ -26,6 +26,7 @@ from ppl_jax.infer.runs import (
     gather,
     names_met,
 )
+from ppl_jax.models import is_traceable
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
@@ -154,8 +155,10 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
     """
     if backend not in ("auto", "host", "jax"):
         raise ValueError(f"backend must be 'auto', 'host' or 'jax', got {backend!r}.")
-    if backend == "host" or (backend == "auto" and num_traces < COMPILING_PAYS):
+    if backend == "host" or (backend == "auto" and (num_traces < COMPILING_PAYS or not is_traceable(job.model))):
         return None
+    if not is_traceable(job.model):
+        raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
     from ppl_jax.infer.jax_backend import trace_structure  # only here is JAX needed
 
     try:

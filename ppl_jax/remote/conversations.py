@@ -30,15 +30,17 @@ class Conversation:
 
     Args:
       pool: lends a simulator.
+      peer: the simulator to use, where the caller has one; it stays the caller's.
 
     Attributes:
       peer: the simulator that is at this execution; None while none is.
     """
 
-    __slots__ = ("_history", "_pool", "_question", "peer")
+    __slots__ = ("_given", "_history", "_pool", "_question", "peer")
 
-    def __init__(self, pool: Pool):
+    def __init__(self, pool: Pool, peer: Peer | None = None):
         self._pool = pool
+        self._given = peer
         self._history: list[tuple[m.Message, Question]] = []
         self._question: Question | None = None
         self.peer: Peer | None = None
@@ -66,7 +68,7 @@ class Conversation:
 
     def _release(self) -> None:
         peer, self.peer = self.peer, None
-        if peer is not None:
+        if peer is not None and self._given is None:
             self._pool.give_back(peer)
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ class Conversation:
         """Brings a simulator to where this execution is, and goes on with ``message``."""
         while True:
             if self.peer is None:
-                self.peer = self._pool.lend(self)
+                self.peer = self._given or self._pool.lend(self)
             peer = self.peer
             peer.connect()
             try:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from ppl_jax.models import Request, TableAndWeights
 from ppl_jax.remote.conversations import Conversation
+from ppl_jax.remote.drawing import Drawing
 from ppl_jax.remote.peers import Options, numbered_endpoint
 from ppl_jax.remote.pool import Pool
 from ppx.constants import ALL_CAPABILITIES, Capability
@@ -87,6 +89,19 @@ class RemoteModel:
         """Executes the simulator once under the handlers in force; what it returned: a float, an array or None."""
         self._pool.check()
         return Conversation(self._pool).run()
+
+    def executions(self, request: Request, start: int, stop: int) -> Iterator[TableAndWeights] | None:
+        """Blocks of executions that the simulators perform by themselves; see :mod:`ppl_jax.models`."""
+        return Drawing(self._pool, request).blocks(start, stop) if self._can(Capability.DRAWS) else None
+
+    def _can(self, capability: Capability) -> bool:
+        """Whether the simulators have a capability."""
+        self._pool.check()
+        peer = self._pool.lend()
+        try:
+            return capability in peer.connect().active
+        finally:
+            self._pool.give_back(peer)
 
     @property
     def __name__(self) -> str:

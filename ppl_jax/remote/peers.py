@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,10 +104,17 @@ class Peer:
                 self.fail(loss)
         return self.connection
 
+    def start(self) -> None:
+        """Starts the process, if it is ours and does not run, without waiting for it."""
+        command = self._options.command
+        if command is not None and (self._process is None or not self._process.is_running()):
+            self._stop_process(at_once=True)
+            self._process = SimulatorProcess(command, self.endpoint, self._output)
+
     def _connected(self) -> Connection:
         options = self._options
-        if options.command is not None and (self._process is None or not self._process.is_running()):
-            self._start(options.command)
+        self.start()
+        self._await_socket()
         try:
             connection = Connection(
                 self.endpoint,
@@ -130,17 +136,16 @@ class Peer:
         self.learned.clear()
         return connection
 
-    def _start(self, command: Sequence[str]) -> None:
-        self._stop_process(at_once=True)
-        path = socket_path(self.endpoint)
-        self._process = SimulatorProcess(command, self.endpoint, self._output)
-        if path is not None:  # a connection that is refused is tried again only after a while: wait until it is worth it
-            limit = self._options.start_timeout
-            deadline = None if limit is None else time.monotonic() + limit
-            while not os.path.exists(path) and self._process.is_running():
-                if deadline is not None and time.monotonic() > deadline:
-                    raise ConnectionLost(f"it did not bind {self.endpoint} in {limit} s")
-                time.sleep(0.002)
+    def _await_socket(self) -> None:
+        """Waits for the socket's file: a connection that is refused would be tried again only after a while."""
+        path, process, limit = socket_path(self.endpoint), self._process, self._options.start_timeout
+        if path is None or process is None:
+            return
+        deadline = None if limit is None else time.monotonic() + limit
+        while not os.path.exists(path) and process.is_running():
+            if deadline is not None and time.monotonic() > deadline:
+                raise ConnectionLost(f"it did not bind {self.endpoint} in {limit} s")
+            time.sleep(0.002)
 
     def _has_ended(self) -> bool:
         return self._process is not None and not self._process.is_running()
