@@ -135,6 +135,7 @@ class Mailbox:
         self._view.release()
         with contextlib.suppress(BufferError):  # a message is still looked at: the memory goes with its last view
             self._memory.close()
+        del self._memory
         os.close(self._descriptor)
 
     def __enter__(self) -> Mailbox:

@@ -134,7 +134,7 @@ def parsed_number(text):
 
 
 def parsed(text):
-    """The distribution that a line of the table names: FAMILY(arguments), arguments numbers, lists and distributions."""
+    """The distribution that a line names: FAMILY(arguments), which are numbers, lists and distributions."""
     family, arguments = re.fullmatch(r"(\w+)\((.*)\)", text).groups()
     inner = re.findall(r"[A-Z]\w+\([^()]*\)", arguments)
     for number, part in enumerate(inner):
