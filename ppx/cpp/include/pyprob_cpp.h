@@ -9,13 +9,14 @@
 #ifndef PYPROB_CPP_H
 #define PYPROB_CPP_H
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <iostream>
 #include <limits>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -179,6 +180,12 @@ PPX_STATEMENT void observe(const distributions::Distribution &distribution, cons
 PPX_STATEMENT void observe(const distributions::Distribution &distribution, const xt::xarray<double> &value,
                            const std::string &name = "") {
     ppx::observe(distribution, detail::to_array(value), name);
+}
+
+// Of numbers, so that 0 is one and no pointer.
+template <class Number, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
+PPX_STATEMENT void observe(const distributions::Distribution &distribution, Number value, const std::string &name = "") {
+    ppx::observe(distribution, ppx::Array(value), name);
 }
 
 PPX_STATEMENT void tag(const xt::xarray<double> &value, const std::string &name = "") {

@@ -55,9 +55,9 @@ std::string with_offset(const std::string &name, std::uint64_t offset) {
 }
 
 // How often the `period` frames from `begin` on stand there, one after the other.
-std::size_t count_repeats(const std::vector<std::uintptr_t> &frames, std::size_t begin, std::size_t period) {
+std::size_t count_repeats(const std::vector<const std::string *> &frames, std::size_t begin, std::size_t period) {
     std::size_t at = begin + period;
-    while (at < frames.size() && frames[at] == frames[at - period]) ++at;
+    while (at < frames.size() && frames[at] == frames[at - period]) ++at; // one place, one string
     return (at - begin) / period;
 }
 
@@ -69,6 +69,7 @@ const std::string &StackTexts::frame(std::uintptr_t return_address) {
     std::string text = "?"; // code that was made at run time
     const std::uintptr_t inside = return_address - 1; // a call may be the last instruction of its function
     if (Module *module = modules_.find(inside)) {
+        if (module->is_runtime()) return frames_.emplace(return_address, "").first->second;
         const Symbol *symbol = module->find(inside);
         text = symbol ? with_offset(demangled(symbol->name), return_address - module->base - symbol->begin)
                       : with_offset(shortened(as_ascii(module->name), longest_name), return_address - module->base);
@@ -77,7 +78,11 @@ const std::string &StackTexts::frame(std::uintptr_t return_address) {
 }
 
 std::string StackTexts::text(const std::vector<std::uintptr_t> &innermost_first) {
-    const std::vector<std::uintptr_t> frames(innermost_first.rbegin(), innermost_first.rend());
+    std::vector<const std::string *> frames;
+    for (auto address = innermost_first.rbegin(); address != innermost_first.rend(); ++address) {
+        const std::string &text = frame(*address);
+        if (!text.empty()) frames.push_back(&text);
+    }
     std::string text = "[";
     std::size_t at = 0;
     while (at < frames.size()) {
@@ -93,7 +98,7 @@ std::string StackTexts::text(const std::vector<std::uintptr_t> &innermost_first)
         if (period > 1) text += "(";
         for (std::size_t i = 0; i < period; ++i) {
             if (i) text += "; ";
-            text += frame(frames[at + i]);
+            text += *frames[at + i];
         }
         if (period > 1) text += ")";
         if (repeats > 1) text += " x" + std::to_string(repeats);

@@ -18,6 +18,7 @@ namespace ppx::detail {
 
 // The texts of call stacks: `[outermost; ...; innermost]`, each frame `function+0xoffset`, where the offset is that of the
 // return address from the function's beginning. A function without a symbol is counted from its module: `libdecay.so+0x51a20`.
+// Frames of the C and C++ libraries (qsort, ...) are left out: with those, addresses would change with the system.
 //
 // A sequence of at most 16 frames that stands at least three times in a row is written once: `flips(double)+0x2a x9`,
 // `(even(int)+0x1f; odd(int)+0x1f) x12`. Recursions of different depth have different addresses, and that of a million
@@ -30,7 +31,7 @@ public:
     bool refresh();
 
 private:
-    const std::string &frame(std::uintptr_t return_address);
+    const std::string &frame(std::uintptr_t return_address); // "": to be left out
 
     Modules modules_;
     std::unordered_map<std::uintptr_t, std::string> frames_;

@@ -169,14 +169,6 @@ bool contains(const std::vector<std::string> &texts, const std::string &text) {
     return std::find(texts.begin(), texts.end(), text) != texts.end();
 }
 
-// The libraries of the system, through which no model calls a statement as a rule: an update of them is not to look like
-// another simulator.
-bool is_runtime(const std::string &name) {
-    for (const char *prefix : {"ld-", "libc.", "libm.", "libmvec.", "libdl.", "librt.", "libpthread.", "libstdc++.", "libgcc_s.", "libzmq."})
-        if (name.compare(0, std::strlen(prefix), prefix) == 0) return true;
-    return false;
-}
-
 // The names of the libraries that a module was linked to.
 std::vector<std::string> needed_libraries(const dl_phdr_info &info) {
     std::vector<std::string> names;
@@ -194,6 +186,12 @@ std::vector<std::string> needed_libraries(const dl_phdr_info &info) {
 }
 
 } // namespace
+
+bool Module::is_runtime() const {
+    for (const char *prefix : {"ld-", "libc.", "libm.", "libmvec.", "libdl.", "librt.", "libpthread.", "libstdc++.", "libgcc_s.", "libzmq."})
+        if (name.compare(0, std::strlen(prefix), prefix) == 0) return true;
+    return false;
+}
 
 const Symbol *Module::find(std::uintptr_t address) {
     if (!is_read_) {
@@ -250,8 +248,8 @@ std::string program_build_id() {
             contents.add(File(module.path).bytes());
             module.build_id = contents.hexadecimal();
         }
-        const std::string name = last_part(module.path);
-        all.push_back({name, module.build_id, needed_libraries(info), is_runtime(name)});
+        name_module(module);
+        all.push_back({module.name, module.build_id, needed_libraries(info), module.is_runtime()});
         return false;
     });
     // What only the runtime needs belongs to it.

@@ -24,6 +24,10 @@ public:
     std::string build_id; // hexadecimal; "" if the linker wrote none
     std::uintptr_t base = 0, begin = 0, end = 0;
 
+    // Whether it is a library of the system: the C or C++ library, or the transport. An update of these is not to look
+    // like another simulator: they are left out of addresses and of the build id.
+    bool is_runtime() const;
+
     // The function in which `address` lies; nullptr if it has no symbol.
     const Symbol *find(std::uintptr_t address);
 
@@ -45,7 +49,7 @@ private:
     std::uint64_t loaded_ = 0, unloaded_ = 0;
 };
 
-// What changes when the program or a library that it has loaded does: 32 hexadecimal digits.
+// What changes when the program or a library that it has loaded does, those of the system apart: 32 hexadecimal digits.
 std::string program_build_id();
 
 } // namespace ppx::detail

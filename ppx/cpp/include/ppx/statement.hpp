@@ -18,7 +18,7 @@ namespace ppx {
 class Statement {
 public:
     Statement() = default;
-    Statement(const char *name) : name_(name) {}
+    Statement(const char *name) : name_(name ? name : "") {}
     Statement(std::string_view name) : name_(name) {}
     Statement(const std::string &name) : name_(name) {}
 
