@@ -87,7 +87,7 @@ class Stream:
 
 
 class CountedStream:
-    """The stream ``(seed, index)`` from its uniform number ``position`` on; it counts, and can be moved forward.
+    """The stream ``(seed, index)`` from its uniform number ``position`` on; it counts, and can be moved.
 
     So two sides may draw from one stream in turns, each telling the other how far it came.
     """
@@ -106,7 +106,7 @@ class CountedStream:
         return next(self._ahead)
 
     def move_to(self, position: int) -> None:
-        """Takes the uniforms before ``position`` (not below the present one) as used."""
+        """Goes to another place of the stream."""
         if position != self.position:
             self.position = position
             self._ahead = _from(self.seed, self.index, position)

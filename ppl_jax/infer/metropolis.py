@@ -28,6 +28,7 @@ from ppl_jax.execution import Execution, execute, handlers_in_force
 from ppl_jax.handlers import reusable
 from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR, Kernel, named_kernel
 from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import (
     check_count,
     check_model,
@@ -38,9 +39,10 @@ from ppl_jax.infer.runs import (
     names_met,
 )
 from ppl_jax.infer.workers import run_in_order
+from ppl_jax.models import Request, Reruns, check_workers, reruns
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceTable, TraceWriter
-from ppl_jax.streams import Stream, check_seed, derive_seed, streams
+from ppl_jax.streams import CountedStream, Stream, check_seed, derive_seed, streams
 from ppl_jax.traces import Trace
 
 START_TRIES = 10_000  # prior executions among which a starting point of non-zero density is looked for
@@ -91,6 +93,7 @@ def metropolis_hastings(
       DegenerateWeightsError: no start of non-zero density was found; names the site to blame.
       ObservationError, UnknownObservationError, ModelError: see :func:`ppl_jax.prior`.
     """
+    check_workers(model, check_count("num_workers", num_workers))
     chains = check_count("num_chains", num_chains)
     num_traces = check_count("num_traces", num_traces, least=chains)
     settings = Settings(
@@ -260,29 +263,101 @@ class Scales:
         self._log_scales[address] = min(known + (acceptance - target) / count**0.6, math.log(10.0))
 
 
+class ByStatements:
+    """A chain that runs the model by calling it; its states are State."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def start(self, seed: int) -> Any:
+        """The first state."""
+        return _start(self.settings, seed)
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        """The accepted new state or None, the acceptance probability, and the site that was to move."""
+        return _step(self.settings, state, scales, rng)
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        """Writes the state's trace."""
+        writer.append(state.trace, 0.0)
+
+
+class ByRows(ByStatements):
+    """A chain for a model that runs again by itself; its states are RowState, or State where that fails."""
+
+    def __init__(self, settings: Settings, runs: Reruns, request: Request):
+        super().__init__(settings)
+        self.rows = RowSteps(runs, request, settings.kernel)
+
+    def start(self, seed: int) -> Any:
+        return self._adopted(_start(self.settings, seed))
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        if isinstance(state, RowState):
+            try:
+                return self._step(state, scales, CountedStream(rng.seed, rng.index))
+            except NotByRows:
+                trace, free = state.sites()
+                state = State(trace, free, state.keys, state.log_likelihood)
+        new, acceptance, chosen = _step(self.settings, state, scales, rng)
+        return None if new is None else self._adopted(new), acceptance, chosen
+
+    def _step(self, state: RowState, scales: Scales, rng: CountedStream) -> tuple[RowState | None, float, Site]:
+        keys = state.keys
+        chosen = keys[int(rng.random() * len(keys))]
+        site = state.site(chosen)
+        try:
+            new, log_ratio = self.rows.propose(state, chosen, scales.of(chosen[0]), rng)
+        except Refused:
+            return None, 0.0, site
+        if len(new.plan.free) != len(keys):
+            log_ratio += math.log(len(keys) / len(new.plan.free))
+        if math.isnan(log_ratio):
+            check_weights(new.table(), np.array([log_ratio]))
+        acceptance = 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
+        return (None if rng.random() >= acceptance else new), acceptance, site
+
+    def _adopted(self, state: State) -> Any:
+        return self.rows.adopt(state.trace, state.keys) or state
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        if isinstance(state, RowState):
+            writer.extend(state.table(), np.zeros(1))
+        else:
+            super().store(writer, state)
+
+
+def _way_of(settings: Settings) -> ByStatements:
+    """How the chain runs the model."""
+    request = Request(settings.seed, settings.observations, True, settings.likelihood_importance)
+    runs = reruns(settings.model, settings.ambient, request)
+    return ByStatements(settings) if runs is None else ByRows(settings, runs, request)
+
+
 def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Progress) -> None:
     """Runs one chain and writes ``length`` traces."""
     seed = derive_seed(settings.seed, chain)
-    state = _start(settings, derive_seed(seed, _STARTS))
+    way = _way_of(settings)
+    state = way.start(derive_seed(seed, _STARTS))
     scales = Scales()
     adapts = settings.kernel.adapts
-    stored: Trace | None = None
+    stored: Any = None
     accepted = 0
     steps = settings.burn_in + length * settings.thinning
     for number, rng in enumerate(streams(derive_seed(seed, _STEPS), 0, steps)):
         after_burn_in = number - settings.burn_in + 1
-        new, acceptance, chosen = _step(settings, state, scales, rng)
+        new, acceptance, chosen = way.step(state, scales, rng)
         if adapts and after_burn_in <= 0:
             scales.learn(chosen, acceptance)
         if new is not None:
             state = new
             accepted += 1
         if after_burn_in > 0 and after_burn_in % settings.thinning == 0:
-            if state.trace is stored:
+            if state is stored:
                 writer.repeat(0.0)
             else:
-                stored = state.trace
-                writer.append(stored, 0.0)
+                stored = state
+                way.store(writer, state)
         if (number + 1) % _REPORT_EVERY == 0:
             progress.advance(_REPORT_EVERY, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
     progress.advance(steps % _REPORT_EVERY)

@@ -146,6 +146,7 @@ class Drawing:
             peer.connect()
             try:
                 peer.send(run)
+                peer.learned[m.Policy] = self._policy
                 return Batch(peer, first, count, time.monotonic())
             except ConnectionLost as loss:
                 peer.fail(loss)

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from ppl_jax.models import Request, TableAndWeights
+from ppl_jax.models import Request, Reruns, TableAndWeights
 from ppl_jax.remote.conversations import Conversation
 from ppl_jax.remote.drawing import Drawing
 from ppl_jax.remote.peers import Options, numbered_endpoint
 from ppl_jax.remote.pool import Pool
+from ppl_jax.remote.rerunning import Rerunning
 from ppx.constants import ALL_CAPABILITIES, Capability
 
 START_TIMEOUT = 60.0  # seconds
@@ -93,6 +94,10 @@ class RemoteModel:
     def executions(self, request: Request, start: int, stop: int) -> Iterator[TableAndWeights] | None:
         """Blocks of executions that the simulators perform by themselves; see :mod:`ppl_jax.models`."""
         return Drawing(self._pool, request).blocks(start, stop) if self._can(Capability.DRAWS) else None
+
+    def reruns(self, request: Request) -> Reruns | None:
+        """Executions with kept values; see :mod:`ppl_jax.models`."""
+        return Rerunning(self._pool, request) if self._can(Capability.DRAWS) else None
 
     def _can(self, capability: Capability) -> bool:
         """Whether the simulators have a capability."""

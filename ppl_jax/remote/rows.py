@@ -43,6 +43,7 @@ class Walk:
         self.result: tuple[m.Site, Slot] | None = None
         self._counts: dict[str, int] = {}
         self._open: list[tuple[Key, int, dict[str, int]]] = []
+        self._rejecting: list[Key] = []  # the open scopes that have rejected a pass
 
     def add(self, site: m.Site, number: int, slot: Slot) -> int:
         """Takes the next site; its instance (0 for marks and results)."""
@@ -60,6 +61,8 @@ class Walk:
             raise MalformedMessage("a mark of a rejection scope that is not open", site.address)
         elif kind == SiteKind.SCOPE_END:
             opened, first, _ = self._open.pop()
+            if opened in self._rejecting:
+                self._rejecting.remove(opened)
             self.scopes.append((opened, first, len(self.visits), slot.value))
         else:
             self._reject(key)
@@ -74,6 +77,13 @@ class Walk:
         del self.visits[first:]
         self.scopes = [scope for scope in self.scopes if scope[2] <= first]
         self._counts = dict(counts)
+        if key not in self._rejecting:
+            self._rejecting.append(key)
+
+    @property
+    def rejecting(self) -> bool:
+        """Whether a scope is open that has rejected a pass."""
+        return bool(self._rejecting)
 
 
 class Form:
