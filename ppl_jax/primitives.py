@@ -228,20 +228,25 @@ def _settle(site: Site, frame: Frame | None) -> None:
 
 
 def sample(
-    distribution: Distribution, name: str | None = None, *, address: str | None = None, control: bool = True
+    distribution: Distribution | Any, name: str | None = None, *, address: str | None = None, control: bool = True
 ) -> Any:
     """Draws a random value: a latent variable of the program.
 
     Args:
-      distribution: from :mod:`ppl_jax.distributions`.
+      distribution: from :mod:`ppl_jax.distributions`; one of numpyro's becomes ours.
       name: how the user refers to it; needed to condition on it or to read it from a trace. Need not be unique.
       address: an explicit call-site id in place of the automatic one.
       control: False for a nuisance draw, recorded but never proposed for.
 
     Returns:
       The value: float, int or numpy array of ``distribution.shape`` (a JAX tracer when the model is being traced).
+
+    Raises:
+      TypeError: ``distribution`` is none.
     """
     frame = _STACK.get()
+    if not isinstance(distribution, Distribution):
+        distribution = _as_distribution(SAMPLE, distribution)
     if frame is None:
         return _unhandled(SAMPLE, distribution, None, name, address, sys._getframe(1))
     if address is None:
@@ -252,7 +257,7 @@ def sample(
 
 
 def observe(
-    distribution: Distribution, value: Any = None, name: str | None = None, *, address: str | None = None
+    distribution: Distribution | Any, value: Any = None, name: str | None = None, *, address: str | None = None
 ) -> Any:
     """Conditions the program on a value having this distribution.
 
@@ -265,8 +270,14 @@ def observe(
 
     Returns:
       The value used: the data, or in a prior run without data a draw from the distribution.
+
+    Raises:
+      TypeError: ``distribution`` is none.
+      ObservationError: the value is missing where an engine weighs it, NaN, or of another shape.
     """
     frame = _STACK.get()
+    if not isinstance(distribution, Distribution):
+        distribution = _as_distribution(OBSERVE, distribution)
     if frame is None:
         return _unhandled(OBSERVE, distribution, value, name, address, sys._getframe(1))
     if address is None:
@@ -299,6 +310,16 @@ def tag(value: Any, name: str | None = None, *, address: str | None = None) -> A
         address = call_site(sys._getframe(1), frame.entry)
     send(Site(TAG, None, value, name, address, False, False), frame)
     return value
+
+
+def _as_distribution(kind: str, given: Any) -> Distribution:
+    """One of numpyro's distributions as ours."""
+    if type(given).__module__.startswith("numpyro."):
+        from ppl_jax.distributions.from_numpyro import from_numpyro
+
+        return from_numpyro(given)
+    remedy = f": {kind}(distribution, name={given!r})" if isinstance(given, str) else f", got {given!r}"
+    raise TypeError(f"{kind}: the first argument must be a distribution of ppl_jax.distributions{remedy}.")
 
 
 def numpyro_listens() -> bool:
