@@ -144,9 +144,7 @@ def test_on_disk_equals_in_memory(backend, tmp_path):
 
 def test_workers_do_not_change_a_prior_run(tmp_path):
     runs = [
-        ppl.prior(
-            gum_marsaglia, 2500, seed=7, num_workers=workers, path=tmp_path / str(workers), backend="host", **QUIET
-        )
+        ppl.prior(gum_marsaglia, 2500, seed=7, num_workers=n, path=tmp_path / str(n), backend="host", **QUIET)
         for n in (1, 2, 3)
     ]
     for run in runs[1:]:
