@@ -17,12 +17,14 @@ from __future__ import annotations
 import ast
 import linecache
 import os
+import sysconfig
 from functools import lru_cache
 from opcode import opmap
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
+_LIBRARIES = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "purelib", "platlib"))
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _CALLS = frozenset(number for name, number in opmap.items() if name.startswith(("CALL", "PRECALL")))
 _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
@@ -55,14 +57,15 @@ def call_site(frame: FrameType | None, entry: FrameType | None) -> str:
 
 
 def error_site(traceback: TracebackType | None) -> str:
-    """Where in the user's program an exception was raised: the innermost frame outside this package."""
-    place = "?"
+    """Where in the user's program an exception was raised: the innermost frame that is in no library, if any."""
+    own = outside = "?"
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if not code.co_filename.startswith(_PACKAGE):
-            place = f"{Path(code.co_filename).name}, line {traceback.tb_lineno}, in {code.co_qualname}"
+            outside = f"{Path(code.co_filename).name}, line {traceback.tb_lineno}, in {code.co_qualname}"
+            own = own if code.co_filename.startswith(_LIBRARIES) else outside
         traceback = traceback.tb_next
-    return place
+    return outside if own == "?" else own
 
 
 class _Position(NamedTuple):

@@ -109,4 +109,11 @@ class InterruptedRunWarning(UserWarning):
 def describe_site(site: Any) -> str:
     """One phrase that identifies a site to a person: its kind, name, address and instance."""
     name = f" '{site.name}'" if site.name else ""
-    return f"{site.kind} site{name} at {site.address or '?'} (instance {site.instance})"
+    calls = (site.address or "?").split("; ")
+    if len(calls) > 2 * _CALLS_SHOWN:  # deep in a recursion
+        left_out = f"... {len(calls) - 2 * _CALLS_SHOWN} calls more ..."
+        calls = [*calls[:_CALLS_SHOWN], left_out, *calls[-_CALLS_SHOWN:]]
+    return f"{site.kind} site{name} at {'; '.join(calls)} (instance {site.instance})"
+
+
+_CALLS_SHOWN = 3  # of a long address, at its beginning and at its end

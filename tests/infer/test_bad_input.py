@@ -124,6 +124,24 @@ def test_a_model_that_raises_names_its_place_and_keeps_finished_traces(engine):
     assert all(trace["x"] <= 0.95 for trace in finished)
 
 
+def test_errors_inside_libraries_are_placed_where_the_model_called_them():
+    def model():
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+        return np.linalg.cholesky(np.full((2, 2), -abs(x)))
+
+    with pytest.raises(ppl.ModelError, match=r"LinAlgError: .*\(test_bad_input.py, line \d+, in .*model, after"):
+        ppl.prior(model, 1, seed=1, progress=False)
+
+
+def test_an_endless_recursion_has_a_readable_error():
+    def endless(depth):
+        return ppl.sample(dist.Normal(0.0, 1.0)) + endless(depth + 1)
+
+    with pytest.raises(ppl.ModelError, match=r"RecursionError.*test_bad_input.py, line .*calls more") as caught:
+        ppl.prior(lambda: endless(0), 1, seed=1, progress=False)
+    assert len(str(caught.value)) < 1500
+
+
 def test_the_error_of_a_model_tells_how_to_reproduce_it():
     def model():
         if ppl.sample(dist.Uniform(0.0, 1.0)) > 0.95:
