@@ -351,14 +351,31 @@ class control(Handler):  # noqa: N801
 
 
 class _ProposeMessenger(Messenger):
-    __slots__ = ("propose",)
+    """Nothing is proposed in a rejection loop: what its rejected passes weigh would make the weights very unequal."""
+
+    __slots__ = ("loops", "propose")
 
     def __init__(self, propose: Callable[[Site], Distribution | None]):
         self.propose = propose
+        self.loops = 0
+
+    def fresh(self) -> _ProposeMessenger:
+        return _ProposeMessenger(self.propose)
 
     def process(self, site: Site) -> None:
-        if _is_open(site) and site.control:
+        if _is_open(site) and site.control and not self.loops:
             site.proposal = self.propose(site)
+
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        self.loops += 1
+        return self.loops - 1
+
+    def rewind(self, mark: Any) -> None:
+        """Another pass begins."""
+        self.loops = mark
+
+    leave = rewind
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ vanish. With n controlled latents before and n' after, the step is accepted with
     log r = [log likelihood' - log likelihood] + sum over kept and moved sites of [log prior' - log prior]
             + log q(back) - log q(forth) + log n - log n'
 
-Uncontrolled draws are made afresh from their prior in every step, which leaves the posterior invariant as well.
+Uncontrolled draws are made afresh from their prior in every step, which leaves the posterior invariant as well. So are
+draws in a rejection loop that the model marks (see PPX's rejection scopes).
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ class Proposal(Execution):
     and the kernel's correction; ``moved`` whether the chosen site was met.
     """
 
-    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale")
+    __slots__ = ("chosen", "free", "kernel", "log_ratio", "loops", "moved", "previous", "scale")
 
     def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: tuple[str, int] | None, scale: float):
         super().__init__(rng, settings.observations, True, settings.likelihood_importance)
@@ -191,11 +192,26 @@ class Proposal(Execution):
         self.free: Sites = {}
         self.log_ratio = 0.0
         self.moved = False
+        self.loops = 0  # rejection loops that are open: see rowwise
+
+    def mark(self) -> Any:
+        """The beginning of a rejection loop, or of another pass; nothing in it is kept or moved."""
+        self.loops += 1
+        return super().mark(), self.loops - 1
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets a rejected pass."""
+        super().rewind(mark[0])
+        self.loops = mark[1]
+
+    def leave(self, mark: Any) -> None:
+        """The end of a rejection loop."""
+        self.loops = mark[1]
 
     def settle_latent(self, site: Site) -> None:
         """Keeps, moves or draws the value."""
         site.proposal = None  # proposals of inner handlers are for importance sampling
-        if not site.control:
+        if not site.control or self.loops:
             site.value = site.distribution.sample(self.rng)
             return
         key = (site.address, site.instance)
@@ -225,7 +241,7 @@ class Proposal(Execution):
     def settle_observed(self, site: Site) -> None:
         """Weighs the value."""
         super().settle_observed(site)
-        if self.log_weight == -math.inf and self.chosen is not None:
+        if self.log_weight == -math.inf and self.chosen is not None and not self.loops:
             raise Impossible
 
     def settle_fixed(self, site: Site) -> None:

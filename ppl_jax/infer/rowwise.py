@@ -4,9 +4,8 @@ The step is that of :mod:`ppl_jax.infer.metropolis`, number for number; only wha
 execution has the structure of the present one, the two rows are compared as arrays, and densities are evaluated only where
 numbers have changed.
 
-Rejection loops of a simulator leave one accepted pass in the trace, whose prior is normalised by a probability of
-acceptance that nobody knows. It cancels only while nothing before the loop changes. So the draws in a loop are kept only
-then, and made afresh otherwise; and a step in which kept values were rejected by the loop has a density of zero.
+Draws in a rejection loop of the simulator are made afresh in every step, as uncontrolled ones are: of their prior only the
+accepted pass is known, not the probability of acceptance by which it is normalised.
 """
 
 from __future__ import annotations
@@ -35,26 +34,28 @@ class Plan:
 
     Attributes:
       keys: address and instance of every site; ``position`` leads back.
-      free: positions of controlled latents, ``free_keys`` their keys; ``is_free`` the same as a mask.
+      free: positions of latents that can move, ``free_keys`` their keys; ``is_free`` the same as a mask.
       weighed: positions of observed values and factors.
       latents: positions of all latents.
-      first_uncontrolled: position of the first uncontrolled latent; the number of sites if there is none.
+      first_fresh: position of the first latent that is drawn in every step; the number of sites if there is none.
       site_of: for each number of a row the site that it belongs to, -1 for the weight, tags and the result.
     """
 
-    def __init__(self, layout: RowLayout):
+    def __init__(self, layout: RowLayout, scopes: tuple[Scope, ...]):
         self.layout = layout
         sites = layout.sites
+        self.looped = np.zeros(len(sites), bool)
+        for scope in scopes:
+            self.looped[scope.first : scope.last] = True
         self.keys: list[Key] = [(site.address, site.instance) for site in sites]
         self.position = {key: place for place, key in enumerate(self.keys)}
         latents = [place for place, site in enumerate(sites) if site.kind == SAMPLE and not site.observed]
         self.latents = np.array(latents, dtype=np.int64)
-        self.free = [place for place in latents if sites[place].control]
+        self.free = [place for place in latents if sites[place].control and not self.looped[place]]
         self.free_keys = [self.keys[place] for place in self.free]
         self.is_free = np.zeros(len(sites), bool)
         self.is_free[self.free] = True
-        uncontrolled = [place for place in latents if not sites[place].control]
-        self.first_uncontrolled = uncontrolled[0] if uncontrolled else len(sites)
+        self.first_fresh = next((place for place in latents if not self.is_free[place]), len(sites))
         self.weighed = np.array([place for place, site in enumerate(sites) if site.observed], dtype=np.int64)
         self.site_of = np.full(layout.width, -1, dtype=np.int64)
         for place, (site, slot) in enumerate(zip(sites, layout.slots, strict=True)):
@@ -126,13 +127,14 @@ class RowSteps:
         self._kernel = kernel
         self._plans: dict[int, Plan] = {}
 
-    def plan(self, layout: RowLayout) -> Plan:
-        """The plan of a layout."""
+    def plan(self, record: Record) -> Plan:
+        """The plan of a record's layout."""
+        layout = record.layout
         known = self._plans.get(id(layout))
         if known is None or known.layout is not layout:
             if len(self._plans) >= _KNOWN_PLANS:
                 self._plans.clear()
-            known = self._plans[id(layout)] = Plan(layout)
+            known = self._plans[id(layout)] = Plan(layout, record.scopes)
         return known
 
     def adopt(self, trace: Trace, keys: list[Key]) -> RowState | None:
@@ -140,16 +142,21 @@ class RowSteps:
         writer = TraceWriter()
         writer.append(trace, 0.0)
         table, _ = writer.finish()
-        given = self.plan(table.layouts[0])
-        record = self._reruns.run(Record(given.layout, table.heap), given.latents, CountedStream(0, 0))
+        given = Record(table.layouts[0], table.heap)
+        before = self.plan(given)
+        record = self._reruns.run(given, before.latents, CountedStream(0, 0))
         if record is None:
             return None
-        plan = self.plan(record.layout)
-        values = [self.plan(one.layout).layout.value for one in (Record(given.layout, table.heap), record)]
-        if [given.keys[k] for k in given.latents] != [plan.keys[k] for k in plan.latents] or any(
-            not np.array_equal(values[0](here, table.heap, table.objects), values[1](there, record.row, []))
-            for here, there in zip(given.latents.tolist(), plan.latents.tolist(), strict=True)
-        ):
+        plan = self.plan(record)
+        same = (
+            [before.keys[place] for place in before.latents] == [plan.keys[place] for place in plan.latents]
+            and set(plan.free_keys) == set(keys)
+            and all(
+                np.array_equal(before.layout.value(here, given.row, []), plan.layout.value(there, record.row, []))
+                for here, there in zip(before.latents.tolist(), plan.latents.tolist(), strict=True)
+            )
+        )
+        if not same:
             return None
         terms = np.zeros(len(plan.keys))
         for place in plan.free + plan.weighed.tolist():
@@ -163,17 +170,9 @@ class RowSteps:
           Refused, NotByRows: see there.
         """
         record, plan = state.record, state.plan
-        place = plan.position[chosen]
-        changes = min(place, plan.first_uncontrolled)
-        kept = plan.is_free.copy()
-        for scope in record.scopes:
-            if scope.first > changes:
-                kept[scope.first : scope.last] = False
-        mover = _Mover(self._kernel, plan.layout.site(place, record.row, []), scale, rng)
-        if not kept[place]:  # it is drawn with its loop
-            mover.moved = True
-            new = self._reruns.run(record, np.flatnonzero(kept), rng)
-        elif place < plan.first_uncontrolled:
+        place, kept = plan.position[chosen], plan.is_free.copy()
+        mover = Mover(self._kernel, plan.layout.site(place, record.row, []), scale, rng)
+        if place < plan.first_fresh:
             slot, row = plan.layout.slots[place], record.row.copy()
             row[slot.start : slot.distribution] = np.ravel(mover.move())
             new = self._reruns.run(record._replace(row=row), np.flatnonzero(kept), rng)
@@ -183,9 +182,10 @@ class RowSteps:
             kept[place] = mover.by_kernel
         if new is None:
             raise NotByRows
-        there = self.plan(new.layout)
-        _check_scopes(record.scopes, plan, kept, new.scopes, there)
-        if not (mover.moved and there.free and chosen in there.position):
+        there = self.plan(new)
+        if new.scopes and there is not plan and _loops_kept(plan, kept, there):
+            raise NotByRows
+        if not (mover.moved and there.free and there.is_free[there.position.get(chosen, 0)] and chosen in there.position):
             raise Refused
         proposed = _Proposed(self, state, new, there, kept, place, mover)
         if there is plan:
@@ -201,7 +201,7 @@ class RowSteps:
         return self._importance * log_prob if site.observed else log_prob
 
 
-class _Mover:
+class Mover:
     """Moves the chosen site, when it is its turn to draw."""
 
     def __init__(self, kernel: Kernel, old: Site, scale: float, rng: CountedStream):
@@ -237,7 +237,7 @@ class _Proposed:
     """The densities of a new execution against those of the present one."""
 
     def __init__(
-        self, steps: RowSteps, state: RowState, new: Record, plan: Plan, kept: np.ndarray, place: int, mover: _Mover
+        self, steps: RowSteps, state: RowState, new: Record, plan: Plan, kept: np.ndarray, place: int, mover: Mover
     ):
         self.steps, self.state, self.new, self.plan = steps, state, new, plan
         self.kept, self.place, self.mover = kept, place, mover
@@ -302,18 +302,10 @@ def _sum(terms: np.ndarray) -> float:
     return float(np.cumsum(terms)[-1]) if len(terms) else 0.0
 
 
-def _check_scopes(
-    before: tuple[Scope, ...], plan: Plan, kept: np.ndarray, after: tuple[Scope, ...], there: Plan
-) -> None:
-    """Raises Refused if a rejection loop refused values that were kept."""
-    rejected = [scope for scope in after if scope.rejected]
-    if not rejected:
-        return
-    with_kept = {scope.key for scope in before if kept[scope.first : scope.last].any()}
-    sent = {plan.keys[place] for place in np.flatnonzero(kept).tolist()}
-    for scope in rejected:
-        if scope.key in with_kept or not sent.isdisjoint(there.keys[scope.first : scope.last]):
-            raise Refused
+def _loops_kept(plan: Plan, kept: np.ndarray, there: Plan) -> bool:
+    """Whether a value that was kept has come to stand in a rejection loop."""
+    looped = {there.keys[place] for place in np.flatnonzero(there.looped).tolist()}
+    return not looped.isdisjoint(plan.keys[place] for place in np.flatnonzero(kept).tolist())
 
 
 def reusable(old: SiteLayout, new: SiteLayout) -> bool:

@@ -190,11 +190,7 @@ class Drawing:
         if not self._request.score:
             return None
         assert batch.peer.connection is not None
-        checked: set[int] = set()
-        for place, type_ in enumerate(traces.types):
-            if type_ in checked:
-                continue
-            checked.add(type_)
+        for type_, place in zip(*np.unique(np.asarray(traces.types), return_index=True), strict=True):
             new = {
                 (site.address, site.name)
                 for site in batch.peer.connection.sites.row_type(traces.type_sites[type_]).sites
@@ -203,7 +199,7 @@ class Drawing:
             if new - self._supplied:
                 failed = sum(error.execution <= place for error in traces.errors)
                 try:
-                    self._supplied |= self._find_supplied(batch.peer, batch.first + place + failed)
+                    self._supplied |= self._find_supplied(batch.peer, batch.first + int(place) + failed)
                 except ObservationError as error:
                     return error
         return None

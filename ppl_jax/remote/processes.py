@@ -53,7 +53,12 @@ class SimulatorProcess:
             output.unlink(missing_ok=True)
             with open(output, "ab", buffering=0) as file:  # appending, so that the file can be cut while it is written
                 self._process = subprocess.Popen(
-                    arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,
+                    env={**os.environ, "PPX_STOP_WITH_PARENT": "1"},
                 )
         except OSError as error:
             raise SimulatorError(

@@ -258,7 +258,7 @@ class _Rerun:
         if traces is not None:
             table = vocabulary_of(self.peer).table
             table.receive(traces)
-            if traces.types:
+            if len(traces.types):
                 numbers = traces.type_sites[traces.types[0]]
                 for number, site in zip(numbers, table.row_type(numbers).sites, strict=True):
                     self.walk.add(site, number, _NOWHERE)

@@ -125,7 +125,7 @@ class Vocabulary:
             return ()
         if traces.sites or len(traces.types) != 1 or traces.errors:
             self.table.receive(traces)
-            if not traces.types:
+            if len(traces.types) == 0:
                 return ()
             if len(traces.types) != 1 or traces.errors:
                 raise MalformedMessage(f"{len(traces.types)} executions came where a part of one was expected")
