@@ -211,6 +211,8 @@ class FrontEnd:
           TooLarge: it cannot be sent.
           Unwind: something else came.
         """
+        if self._stop.is_set():
+            raise _Stopped
         self._send(question)
         try:
             data = self._channel.receive()
@@ -280,7 +282,7 @@ class FrontEnd:
                 if batch.size + numbers.pending_size > self._channel.capacity:
                     numbers.forget(known)
             position = rng.position
-            if batch.size + numbers.pending_size >= enough or self._stop.is_set():
+            if batch.size + numbers.pending_size >= enough:
                 break
         return m.RunResult(traces=batch.traces(numbers), position=position)
 
@@ -302,6 +304,8 @@ class FrontEnd:
             return None, self._refusal(ErrorCode.MODEL, text, execution.address)
         finally:
             self._in_model = False
+            if self._stop.is_set():  # said again to a model that has caught it
+                raise _Stopped
         return result, None
 
 

@@ -122,6 +122,16 @@ def busy():
         sum(range(1000))
 
 
+def deaf():
+    """As busy, three times, and catches whatever is raised."""
+    for _ in range(3):
+        try:
+            ppl.sample(dist.Normal(0.0, 1.0), name="x")
+            time.sleep(60.0)
+        except BaseException:
+            pass
+
+
 def rejection():
     """Marsaglia's polar method in a rejection scope, then an observation."""
     uniform = dist.Uniform(-1.0, 1.0)
