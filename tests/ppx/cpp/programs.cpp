@@ -33,6 +33,7 @@ double rejection() {
     ppx::RejectionScope scope("half");
     double x;
     while ((x = ppx::sample(normal, "x")) <= 0.0) scope.reject();
+    scope.accept();
     ppx::observe(ppx::Normal(x, 0.5), "y");
     return x;
 }

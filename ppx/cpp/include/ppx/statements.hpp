@@ -138,14 +138,15 @@ PPX_STATEMENT void factor(double log_factor, const Statement &where = {}) {
 //
 //     ppx::RejectionScope scope("disc");
 //     while (!accepted(x = ppx::sample(uniform))) scope.reject();
+//     scope.accept();
 //
-// The scope ends, and with it the accepted pass, where the object goes out of scope.
+// The accepted pass ends, and the scope with it, at `accept`, or where the object ceases to be.
 class RejectionScope {
 public:
     PPX_STATEMENT explicit RejectionScope(const Statement &where = {})
         : scope_(detail::begin_scope(where)), exceptions_(std::uncaught_exceptions()) {}
     ~RejectionScope() {
-        if (std::uncaught_exceptions() == exceptions_) detail::end_scope(scope_); // else the execution has failed
+        if (std::uncaught_exceptions() == exceptions_) accept(); // else the execution has failed
     }
     RejectionScope(const RejectionScope &) = delete;
     RejectionScope &operator=(const RejectionScope &) = delete;
@@ -153,9 +154,16 @@ public:
     // The pass that ends here is rejected; another begins.
     void reject() { detail::reject_scope(scope_); }
 
+    // The pass that ends here is accepted.
+    void accept() {
+        if (is_open_) detail::end_scope(scope_);
+        is_open_ = false;
+    }
+
 private:
     std::uint32_t scope_;
     int exceptions_;
+    bool is_open_ = true;
 };
 
 PPX_STATEMENT RejectionScope rejection_scope(const Statement &where = {}) { return RejectionScope(where); }
