@@ -68,6 +68,11 @@ def error_site(traceback: TracebackType | None) -> str:
     return outside if own == "?" else own
 
 
+def is_own(file: str) -> bool:
+    """Whether a file is one of this package."""
+    return file.startswith(_PACKAGE)
+
+
 class _Position(NamedTuple):
     """A place in a file: line from 1, column in bytes from 0."""
 

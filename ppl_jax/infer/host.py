@@ -39,7 +39,7 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
     if blocks is not None:
         _write_blocks(job, blocks, writer, progress)
         return
-    early = min(LOOK_EARLY, num_traces) if job.observations else 0
+    early = LOOK_EARLY if job.observations and num_traces > LOOK_EARLY else 0
     if early:
         names = [write_execution(job, rng, writer, named=True) for rng in streams(job.seed, 0, early)]
         warn_of_unmet_names(job.observations, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ppl_jax.addresses import is_own
 from ppl_jax.distributions.base import is_tracer
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
@@ -89,7 +91,9 @@ def gather(
         if len(writer) == 0:
             raise
         warnings.warn(
-            f"Interrupted: returning the {len(writer)} traces that were finished.", InterruptedRunWarning, stacklevel=4
+            f"Interrupted: returning the {len(writer)} traces that were finished.",
+            InterruptedRunWarning,
+            stacklevel=callers_level(),
         )
     except PPLError as error:
         if error.finished is None and len(writer):
@@ -103,6 +107,14 @@ def _concluded(writer: TraceWriter, conclude: Callable[[TraceWriter], Empirical]
         return conclude(writer)
     except PPLError as error:  # what is wrong with the finished part matters less than what stopped the run
         return error.finished
+
+
+def callers_level() -> int:
+    """The ``stacklevel`` with which a warning names the line that called this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_own(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def names_met(table: TraceTable) -> set[str]:
@@ -128,7 +140,7 @@ def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) 
             f"No site named '{name}' was met in the first {len(sites)} traces; the names met are {sorted(met)}. "
             "If it does not turn up, the run ends in an UnknownObservationError.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=callers_level(),
         )
 
 

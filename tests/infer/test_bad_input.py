@@ -45,10 +45,11 @@ def gum_with_values():
 
 def test_a_misspelled_name_is_warned_of_early():
     with (
-        pytest.warns(UserWarning, match="No site named 'obs_0' was met in the first 100 traces"),
+        pytest.warns(UserWarning, match="No site named 'obs_0' was met in the first 100 traces") as warned,
         pytest.raises(ppl.UnknownObservationError),
     ):
         ENGINES["importance_sampling"](gum_with_values, {"obs_0": 1.0})
+    assert warned[0].filename == __file__  # it points at the user's line
 
 
 @every_engine
