@@ -57,18 +57,22 @@ class FromPrior:
         return m.SampleResult(value.shape, tuple(value.ravel().tolist()), question.position)
 
 
+def request(connection: ppx.Connection, message: m.Message) -> Any:
+    """The answer to a message; the sites that it defines are taken in."""
+    answer = connection.request(message, PATIENCE)
+    assert answer is not None, f"no answer in {PATIENCE} s"
+    if getattr(answer, "traces", None) is not None:
+        connection.sites.receive(answer.traces)
+    return answer
+
+
 def dialogue(connection: ppx.Connection, run: m.Run, answer: Callable[[Any], m.Message] | None = None) -> list[Any]:
     """What the front end says from a Run to its end."""
     answer = answer or FromPrior(connection)
-    said = [connection.request(run, PATIENCE)]
-    while True:
-        last = said[-1]
-        assert last is not None, f"no answer in {PATIENCE} s"
-        if getattr(last, "traces", None) is not None:
-            connection.sites.receive(last.traces)
-        if type(last) not in (m.Sample, m.Observe, m.Tag):
-            return said
-        said.append(connection.request(answer(last), PATIENCE))
+    said = [request(connection, run)]
+    while type(said[-1]) in (m.Sample, m.Observe, m.Tag):
+        said.append(request(connection, answer(said[-1])))
+    return said
 
 
 def exactly(message: Any) -> Any:

@@ -200,6 +200,16 @@ static int long_model(ppx_session *session, ppx_tensor *result) {
     return return_number(x, result);
 }
 
+/* Is told to stop in the middle of its sixth execution. */
+static int stopping(ppx_session *session, ppx_tensor *result) {
+    static int executions;
+    double x;
+    TRY(ppx_sample_scalar(session, "stopping:1", "", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x));
+    if (++executions == 6) ppx_stop(session);
+    TRY(ppx_tag_scalar(session, "stopping:2", "x", x));
+    return return_number(x, result);
+}
+
 static int silent(ppx_session *session, ppx_tensor *result) {
     (void)session, (void)result;
     return PPX_OK;
@@ -211,6 +221,7 @@ static const struct {
 } MODELS[] = {
     {"gum", gum},       {"branching", branching}, {"families", families}, {"arrays", arrays},
     {"scopes", scopes}, {"troubled", troubled},   {"long", long_model},   {"silent", silent},
+    {"stopping", stopping},
 };
 
 int main(int count, char **words) {
