@@ -95,4 +95,8 @@ def silent() -> None:
     return None
 
 
-MODELS = {model.__name__: model for model in (gum, branching, families, arrays, scopes, long, silent)}
+def empty() -> Any:
+    return ppl.tag(np.zeros((0, 3)), "nothing", address="empty:1")
+
+
+MODELS = {model.__name__: model for model in (gum, branching, families, arrays, scopes, long, silent, empty)}

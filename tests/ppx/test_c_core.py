@@ -28,7 +28,10 @@ from ppl_jax.streams import Stream
 from ppx import messages as m
 from ppx.constants import SiteKind
 
-KNOWN_IN = {"plain": ["gum", "scopes", "silent"], "errors": ["gum", "scopes", "silent", "families", "arrays"]}
+KNOWN_IN = {
+    "plain": ["gum", "scopes", "silent", "empty"],
+    "errors": ["gum", "scopes", "silent", "families", "arrays", "empty"],
+}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_whoever_draws_the_execution_is_the_same(model, policy, tmp_path):
 
     said = both(model, tmp_path, MODES["mailbox"], talk)
     some_asked = any(type(message) is m.Sample for message in said)
-    assert some_asked == (policy in ("some", "all") and model != "silent") or policy == "others"
+    assert some_asked == (policy in ("some", "all") and model not in ("silent", "empty")) or policy == "others"
 
 
 def test_a_policy_holds_until_the_next_one_and_new_sites_are_asked_for(tmp_path):

@@ -155,6 +155,11 @@ def test_a_message_of_several_frames_is_malformed(tmp_path):
         assert type(ppx.decode(raw.recv())) is m.Sample
 
 
+def test_a_run_of_no_executions_is_malformed(tmp_path):
+    with connected("gum", tmp_path, capabilities=15) as connection:
+        assert request(connection, m.Run(m.Draws(1, 0, 0))).code == ErrorCode.MALFORMED
+
+
 def test_a_value_of_another_shape(tmp_path):
     """Any shape of as many elements will do; another number of elements will not."""
     with connected("gum", tmp_path, capabilities=15) as connection:

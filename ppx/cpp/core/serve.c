@@ -419,7 +419,6 @@ int ppx_finish(ppx_session *session, const ppx_tensor *result) {
         ppx_leave(session);
         return session->broken ? PPX_FAILED : PPX_OK;
     }
-    if (!size) value.data = NULL;
     if (!ppx_can(session, PPX_SITES)) {
         ppx_encode_result(&session->out, &value);
     } else {
@@ -509,9 +508,7 @@ static int begin_draws(ppx_session *session, const ppx_orders *draws) {
     session->count = count;
     session->done = 0;
     ppx_batch_clear(&session->batch);
-    if (count) return start_execution(session);
-    session->used = position;
-    return send_batch(session);
+    return start_execution(session);
 }
 
 static int serve(ppx_session *session) {

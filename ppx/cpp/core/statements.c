@@ -47,7 +47,7 @@ static bool accept(ppx_session *session, const ppx_distribution *distribution) {
     return !session->fate;
 }
 
-/* The given value, without data if there is none or it has no elements. */
+/* The given value, without data if there is none. A value may have no elements. */
 static bool take_value(ppx_session *session, const ppx_tensor *given, ppx_tensor *value, size_t *size) {
     *value = given && given->data ? *given : (ppx_tensor){NULL, NULL, 0};
     *size = value->data ? ppx_tensor_size(value) : 0;
@@ -55,7 +55,6 @@ static bool take_value(ppx_session *session, const ppx_tensor *given, ppx_tensor
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "a value is too large, or its shape beyond the limits");
         return false;
     }
-    if (!*size) value->data = NULL;
     return true;
 }
 

@@ -70,7 +70,8 @@ enum {
     PPX_DELTA = 16                /* value */
 };
 
-/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number. */
+/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number. A tag, a result and an observed value may have no
+ * elements (a 0 in `shape`); to a peer that speaks PPX 1.0.0 that is no value. */
 typedef struct ppx_tensor {
     const double *data;
     const int32_t *shape;

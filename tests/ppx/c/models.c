@@ -215,13 +215,21 @@ static int silent(ppx_session *session, ppx_tensor *result) {
     return PPX_OK;
 }
 
+static int empty(ppx_session *session, ppx_tensor *result) {
+    static const int32_t shape[2] = {0, 3};
+    static double number;
+    ppx_statement where = at(session, "empty:1", "nothing");
+    *result = array(&number, shape, 2);
+    return ppx_tag(session, &where, result);
+}
+
 static const struct {
     const char *name;
     model run;
 } MODELS[] = {
     {"gum", gum},       {"branching", branching}, {"families", families}, {"arrays", arrays},
     {"scopes", scopes}, {"troubled", troubled},   {"long", long_model},   {"silent", silent},
-    {"stopping", stopping},
+    {"stopping", stopping}, {"empty", empty},
 };
 
 int main(int count, char **words) {
