@@ -35,7 +35,7 @@ class RemoteParameterError(ParameterError):
     """A simulator found a parameter outside its domain; the text is the simulator's."""
 
     def __init__(self, text: str):
-        self.family = self.parameter = self.value = self.expected = None
+        self.family, self.parameter, self.value, self.expected = "", "", None, ""
         ValueError.__init__(self, text)
 
     def locate(self, place: str) -> None:

@@ -1,7 +1,7 @@
 """What an engine may ask of a model beyond calling it: whole executions that the model performs by itself.
 
-A model is any callable. One that draws by itself, such as a simulator in another process, may offer more, and the engines
-use it where no handler of the user's must see every draw:
+A model is any callable. One that draws by itself, such as a simulator in another process, may offer more, and the
+engines use it where no handler of the user's must see every draw:
 
 - ``executions(request, start, stop)``: blocks of independent executions, weighted as under the prior;
 - ``reruns(request)``: executions that keep given values, for Markov chains.
@@ -109,8 +109,8 @@ def check_workers(model: Any, num_workers: int) -> None:
     """Raises ValueError if executions of this model cannot be divided among forked processes."""
     if num_workers > 1 and not getattr(innermost(model), "forkable", True):
         raise ValueError(
-            f"num_workers={num_workers} divides a Python model among processes, but {innermost(model)!r} has processes of "
-            "its own. Leave num_workers at 1 and give RemoteModel more with num_processes."
+            f"num_workers={num_workers} divides a Python model among processes, but {innermost(model)!r} has processes "
+            "of its own. Leave num_workers at 1 and give RemoteModel more with num_processes."
         )
 
 

@@ -1,11 +1,11 @@
 """Steps of Metropolis-Hastings on rows of numbers, for models that run again by themselves with kept values.
 
 The step is that of :mod:`ppl_jax.infer.metropolis`, number for number; only what it costs is different. Where the new
-execution has the structure of the present one, the two rows are compared as arrays, and densities are evaluated only where
-numbers have changed.
+execution has the structure of the present one, the two rows are compared as arrays, and densities are evaluated only
+where numbers have changed.
 
-Draws in a rejection loop of the simulator are made afresh in every step, as uncontrolled ones are: of their prior only the
-accepted pass is known, not the probability of acceptance by which it is normalised.
+Draws in a rejection loop of the simulator are made afresh in every step, as uncontrolled ones are: of their prior only
+the accepted pass is known, not the probability of acceptance by which it is normalised.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class RowSteps:
         there = self.plan(new)
         if new.scopes and there is not plan and _loops_kept(plan, kept, there):
             raise NotByRows
-        if not (mover.moved and there.free and there.is_free[there.position.get(chosen, 0)] and chosen in there.position):
+        met = there.position.get(chosen)
+        if not mover.moved or met is None or not there.is_free[met]:
             raise Refused
         proposed = _Proposed(self, state, new, there, kept, place, mover)
         if there is plan:

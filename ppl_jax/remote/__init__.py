@@ -1,4 +1,4 @@
-"""Simulators in other processes as models: connections, processes, and executions that simulators perform by themselves."""
+"""Simulators in other processes as models: processes, connections, and executions done by the simulators themselves."""
 
 from ppl_jax.remote.model import RemoteModel
 

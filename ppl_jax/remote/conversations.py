@@ -1,10 +1,10 @@
 """One execution, statement by statement: the simulator asks, the handlers in force answer.
 
 An execution can be brought back to where it was by running the simulator again with the answers it had. So a simulator
-that dies, hangs or talks nonsense in the middle is replaced without the engine's notice, and more executions can be open
-than there are simulators (sequential Monte Carlo keeps one for each particle): the one that waits longest gives its
-simulator up and comes back to it later. Both need a simulator that takes all its randomness from ``sample``, which is
-checked.
+that dies, hangs or talks nonsense in the middle is replaced without the engine's notice, and more executions can be
+open than there are simulators (sequential Monte Carlo keeps one for each particle): the one that waits longest gives
+its simulator up and comes back to it later. Both need a simulator that takes all its randomness from ``sample``, which
+is checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.statements import Question, Scopes, Vocabulary, answer, raise_all, value_message
 from ppl_jax.streams import Stream, check_seed
 from ppx import messages as m
-from ppx.constants import Capability, SiteKind
+from ppx.constants import Capability, ErrorCode, SiteKind
 from ppx.errors import PPXError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Conversation:
                     return result if question.result is None else question.result
                 if question.before:
                     raise_all(question.before, scopes)
-                message = answer(question.asked)
+                message = answer(question.asked, question.value, question.parameters)
         finally:
             if self.peer is not None:
                 try:
@@ -92,16 +92,15 @@ class Conversation:
 
     def _exchange(self, peer: Peer, message: m.Message) -> Question:
         try:
-            peer.send(message)
-            answer = peer.receive()
-            if type(answer) is m.Error:
-                if is_programs(answer):
+            found = peer.request(message)
+            if type(found) is m.Error:
+                if is_programs(found):
                     self._release()
-                    raise as_exception(answer, self._pool.identity.name, _which())
-                raise ConnectionLost(f"it reported {answer.code.name}: {answer.text}")
-            if type(answer) is m.Reset:
+                    raise as_exception(found, self._pool.identity.name, _which())
+                raise ConnectionLost(f"it reported {ErrorCode(found.code).name}: {found.text}")
+            if type(found) is m.Reset:
                 raise ConnectionLost("it gave the execution up (Reset); see what it printed")
-            return vocabulary_of(peer).resolve(answer)
+            return vocabulary_of(peer).resolve(found)
         except PPXError as error:
             raise ConnectionLost(f"it sent what makes no sense: {error}") from error
         except (ConnectionLost, ModelError):
@@ -125,8 +124,8 @@ class Conversation:
                         self._question = found
                         raise ModelError(
                             f"The simulator did other things when it was run again with the same draws ({_which()}): "
-                            f"{_said(found)}, but before it was {_said(expected)}. Take all its randomness from sample, "
-                            "and no state from outside."
+                            f"{_said(found)}, but before it was {_said(expected)}. Take all its randomness from "
+                            "sample, and no state from outside."
                         )
                     self._question = found
                 return self._exchange(peer, message)
@@ -158,14 +157,13 @@ class Conversation:
         rng = Stream(check_seed(None))
         try:
             while question.asked is not None:
-                statement, _, parameters = question.asked
+                statement, parameters = question.asked, question.parameters
                 message: m.Message
                 if statement.kind == SiteKind.SAMPLE:
                     message = value_message(statement.make(parameters).sample(rng))
                 else:
                     message = m.ObserveResult() if statement.kind == SiteKind.OBSERVE else m.TagResult()
-                peer.send(message)
-                question = vocabulary_of(peer).resolve(peer.receive())
+                question = vocabulary_of(peer).resolve(peer.request(message))
         except Exception:
             peer.drop()
         except BaseException:
@@ -187,18 +185,17 @@ def _same(found: Question, expected: Question) -> bool:
     """Whether the simulator asks the same as before."""
     if found.asked is None or expected.asked is None:
         return found.asked is expected.asked
-    here, there = found.asked, expected.asked
     return (
-        here.statement.site[:4] == there.statement.site[:4]
-        and len(here.parameters) == len(there.parameters)
-        and all(a == b for a, b in zip(here.parameters, there.parameters, strict=True))
+        found.asked.site[:4] == expected.asked.site[:4]
+        and len(found.parameters) == len(expected.parameters)
+        and all(a == b for a, b in zip(found.parameters, expected.parameters, strict=True))
     )
 
 
 def _said(question: Question) -> str:
     if question.asked is None:
         return "it ended"
-    statement = question.asked.statement
+    statement = question.asked
     name = f" '{statement.name}'" if statement.name else ""
     return f"the {SiteKind(statement.kind).name.lower()}{name} at {statement.address}"
 

@@ -27,7 +27,7 @@ from ppl_jax.storage import TraceTable
 from ppl_jax.storage.densities import site_log_densities
 from ppl_jax.streams import Stream
 from ppx import messages as m
-from ppx.constants import SiteKind
+from ppx.constants import ErrorCode, SiteKind
 from ppx.errors import PPXError
 
 _FIRST_BATCH, _LARGEST_BATCH = 64, 1 << 16  # executions
@@ -37,11 +37,11 @@ _KNOWN_FORMS = 1 << 14  # sequences of sites that are remembered
 
 
 class Batch(NamedTuple):
-    """Executions ``first`` ... ``first`` + ``count`` - 1 that a peer was asked for."""
+    """Executions ``first`` ... ``first`` + ``size`` - 1 that a peer was asked for."""
 
     peer: Peer
     first: int
-    count: int
+    size: int
     sent: float
 
 
@@ -113,18 +113,18 @@ class Drawing:
             for peer in peers:
                 if following < stop:
                     waiting.append(self._send(peer, following, stop))
-                    following += waiting[-1].count
+                    following += waiting[-1].size
             while waiting:
                 batch = waiting.popleft()
                 peer = batch.peer
                 answer, batch = self._receive(batch)
                 error = self._check_supplied(batch, answer)
                 done = len(answer.types) + len(answer.errors)
-                if done < batch.count:
-                    waiting.appendleft(self._send(peer, batch.first + done, batch.first + batch.count))
+                if done < batch.size:
+                    waiting.appendleft(self._send(peer, batch.first + done, batch.first + batch.size))
                 elif following < stop:
                     waiting.append(self._send(peer, following, stop))
-                    following += waiting[-1].count
+                    following += waiting[-1].size
                 outcome = self._outcome(batch, answer)
                 if len(outcome.table):
                     yield outcome.table, outcome.log_weights
@@ -153,7 +153,7 @@ class Drawing:
 
     def _receive(self, batch: Batch) -> tuple[m.Traces, Batch]:
         """The answer of a batch, which is asked for again, one execution at first, where it is lost."""
-        peer, wanted = batch.peer, batch.first + batch.count
+        peer, wanted = batch.peer, batch.first + batch.size
         while True:
             try:
                 traces = _traces(peer.receive(), self._pool, batch)
@@ -176,7 +176,7 @@ class Drawing:
         peer.succeeded()
         done = len(traces.types) + len(traces.errors)
         fitting = int(done * _BATCH_SECONDS / max(time.monotonic() - batch.sent, 1e-6))
-        self._size = max(1, min(fitting, _GROWTH * batch.count, _LARGEST_BATCH))
+        self._size = max(1, min(fitting, _GROWTH * batch.size, _LARGEST_BATCH))
         return traces, Batch(peer, batch.first, wanted - batch.first, batch.sent)
 
     # -- values that programs give to observes -----------------------------------------------------------------------
@@ -282,13 +282,13 @@ class Drawing:
 def _traces(answer: Any, pool: Pool, batch: Batch) -> m.Traces:
     if type(answer) is m.RunResult and answer.traces is not None:
         done = len(answer.traces.types) + len(answer.traces.errors)
-        if not 0 < done <= batch.count:
-            raise ConnectionLost(f"it answered with {done} executions when it was asked for {batch.count}")
+        if not 0 < done <= batch.size:
+            raise ConnectionLost(f"it answered with {done} executions when it was asked for {batch.size}")
         return answer.traces
     if type(answer) is m.Error:
         if is_programs(answer):
             raise as_exception(answer, pool.identity.name, f"executions from {batch.first} on")
-        raise ConnectionLost(f"it reported {answer.code.name}: {answer.text}")
+        raise ConnectionLost(f"it reported {ErrorCode(answer.code).name}: {answer.text}")
     raise ConnectionLost(f"it answered with {type(answer).__name__}, where executions were expected")
 
 

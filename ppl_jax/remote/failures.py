@@ -1,4 +1,4 @@
-"""What a simulator's errors mean: which of them are the model's, to be raised, and which the connection's, to be mended."""
+"""What a simulator's errors mean: some are the model's, to be raised, others the connection's, to be mended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ppx.constants import ErrorCode
 
 
 class ConnectionLost(Exception):
-    """An exchange with a simulator failed: it died, hung, or said something that makes no sense. The text says which."""
+    """An exchange with a simulator failed: it died, hung, or said what makes no sense. The text says which."""
 
 
 #: Codes that come again if the same execution is done again: they are about the program, not about the connection.
@@ -26,4 +26,4 @@ def as_exception(error: m.Error, name: str, which: str) -> PPLError:
     where = f"in the simulator '{name}'{place}{', ' + which if which else ''}"
     if error.code == ErrorCode.PARAMETER:
         return RemoteParameterError(f"{error.text} ({where})")
-    return ModelError(f"The model raised {where}: {error.text or error.code.name}")
+    return ModelError(f"The model raised {where}: {error.text or ErrorCode(error.code).name}")

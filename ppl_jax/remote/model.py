@@ -1,8 +1,8 @@
 """RemoteModel: a simulator in another process, in any language, as a model like any other.
 
 To the engines it is a callable that raises ``sample``, ``observe``, ``factor`` and ``tag``. Where simulator and engine
-agree on it, whole executions are left to the simulator, which draws from the same random streams: the result is the same,
-without a message for every draw (see :mod:`ppl_jax.models`, which is all that engines know of this).
+agree on it, whole executions are left to the simulator, which draws from the same random streams: the result is the
+same, without a message for every draw (see :mod:`ppl_jax.models`, which is all that engines know of this).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class RemoteModel:
     """A simulator in one or several other processes; a model, and a context manager.
 
     Args:
-      endpoint: ZeroMQ endpoint (``ipc:///path``, ``tcp://127.0.0.1:5555``), or one for each process. Without ``command``
-        the simulators must run there. With ``command`` it may be left out: every process then gets an ipc endpoint in
-        a folder that only this user can enter.
+      endpoint: ZeroMQ endpoint (``ipc:///path``, ``tcp://127.0.0.1:5555``), or one for each process. Without
+        ``command`` the simulators must run there. With ``command`` it may be left out: every process then gets an ipc
+        endpoint in a folder that only this user can enter.
       command: starts a simulator: program and arguments, in which ``{endpoint}`` is replaced. Processes are started
-        when they are needed, replaced when they fail, and stopped by ``close``, at the end of the with statement, or when
-        the interpreter ends.
+        when they are needed, replaced when they fail, and stopped by ``close``, at the end of the with statement, or
+        when the interpreter ends.
       num_processes: how many simulators to start, or are to be found at consecutive endpoints. Does not change any
         result.
       timeout: seconds that the simulator may take for one answer; None waits for as long as it lives.

@@ -23,6 +23,7 @@ from ppx.constants import Capability, ErrorCode
 from ppx.errors import PPXError
 
 _ABORT_WAIT = 10.0  # seconds that a simulator has to confirm that it gave an execution up
+_TRIM_EVERY = 64  # answers between looks at how much the simulator has printed
 _PORTS = range(1, 65_536)
 
 
@@ -51,9 +52,9 @@ class Identity:
             self.first = found
         elif found.build_id != self.first.build_id:
             raise SimulatorError(
-                f"The simulator '{found.model_name}' at {endpoint} is of build '{found.build_id}', but the one before was "
-                f"of build '{self.first.build_id}': its addresses may no longer name the same statements. Do not change "
-                "the program while it is used; make a new RemoteModel for the new build."
+                f"The simulator '{found.model_name}' at {endpoint} is of build '{found.build_id}', but the one before "
+                f"was of build '{self.first.build_id}': its addresses may no longer name the same statements. Do not "
+                "change the program while it is used; make a new RemoteModel for the new build."
             )
 
     @property
@@ -85,6 +86,7 @@ class Peer:
         self._identity = identity
         self._process: SimulatorProcess | None = None
         self._failures = 0
+        self._successes = 0
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +125,7 @@ class Peer:
                 curve=options.curve,
             )
         except (PPXError, zmq.ZMQError) as error:
-            raise SimulatorError(f"There is no connecting to {self.endpoint!r}: {error}. Correct the endpoint.") from error
+            raise SimulatorError(f"{self.endpoint!r} cannot be connected to: {error}. Correct it.") from error
         try:
             found = connection.handshake(options.start_timeout, self._has_ended)
             self._identity.check(found, self.endpoint)
@@ -155,6 +157,18 @@ class Peer:
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
 
+    def request(self, message: m.Message) -> Any:
+        """Sends a message and gives the answer; see ``receive``."""
+        connection = self.connection
+        assert connection is not None
+        try:
+            found = connection.request(message, self._options.timeout, self._has_ended)
+        except (PPXError, zmq.ZMQError) as error:
+            raise ConnectionLost(f"{error}{self._ending()}") from error
+        if found is None:
+            raise self._silence()
+        return found
+
     def send(self, message: m.Message) -> None:
         """Sends a message; ``receive`` must follow.
 
@@ -179,15 +193,19 @@ class Peer:
         except (PPXError, zmq.ZMQError) as error:
             raise ConnectionLost(f"{error}{self._ending()}") from error
         if answer is None:
-            if self._has_ended():
-                raise ConnectionLost(f"no answer came{self._ending()}")
-            raise ConnectionLost(f"it did not answer in {self._options.timeout} s")
+            raise self._silence()
         return answer
+
+    def _silence(self) -> ConnectionLost:
+        if self._has_ended():
+            return ConnectionLost(f"no answer came{self._ending()}")
+        return ConnectionLost(f"it did not answer in {self._options.timeout} s")
 
     def succeeded(self) -> None:
         """An execution came to its end: the next failure is the first again."""
         self._failures = 0
-        if self._process is not None:
+        self._successes += 1
+        if self._process is not None and self._successes % _TRIM_EVERY == 0:
             self._process.trim_output()
 
     def fail(self, loss: ConnectionLost) -> None:
@@ -206,12 +224,13 @@ class Peer:
         times = "" if self._options.max_failures == 1 else f" {self._options.max_failures} times in a row"
         shown = f" The last lines that it printed:\n{lines}" if lines else ""
         remedy = (
-            "Run the command by hand to see why, or allow more with `timeout`, `start_timeout` and `max_failures`."
+            "Run the command by hand to see why"
             if self._options.command is not None
-            else "See that it runs and binds this endpoint, or allow more with `timeout`, `start_timeout` and `max_failures`."
+            else "See that it runs and binds this endpoint"
         )
         raise SimulatorError(
-            f"The simulator {what}at {self.endpoint} failed{times}, the last time so: {loss}. {remedy}{shown}"
+            f"The simulator {what}at {self.endpoint} failed{times}, the last time so: {loss}. {remedy}, or allow "
+            f"more with `timeout`, `start_timeout` or `max_failures`.{shown}"
         ) from loss
 
     # -- giving up ---------------------------------------------------------------------------------------------------
@@ -277,6 +296,6 @@ def numbered_endpoint(endpoint: str, number: int) -> str:
     if colon and port.isdigit() and int(port) + number in _PORTS:
         return f"{address}:{int(port) + number}"
     raise ValueError(
-        f"no further endpoint can be made of {endpoint!r} for process {number + 1}. Give one endpoint for each process, or "
-        "none: then every process gets a private one."
+        f"no further endpoint can be made of {endpoint!r} for process {number + 1}. Give one endpoint for each "
+        "process, or none: then every process gets a private one."
     )

@@ -37,7 +37,7 @@ class Pool:
     def check(self) -> None:
         """Raises SimulatorError if the pool cannot be used here."""
         if self._closed:
-            raise SimulatorError("This RemoteModel is closed. Make a new one, or do the work inside its with statement.")
+            raise SimulatorError("This RemoteModel is closed. Make a new one, or work inside its with statement.")
         if os.getpid() != self._owner:
             raise SimulatorError(
                 "A RemoteModel cannot be used in a forked process: both would speak through one socket. Use "

@@ -62,8 +62,8 @@ class SimulatorProcess:
                 )
         except OSError as error:
             raise SimulatorError(
-                f"The simulator {arguments[0]!r} cannot be started: {error.strerror or error}. Give in `command` the path "
-                "of a program that may be executed, followed by its arguments."
+                f"The simulator {arguments[0]!r} cannot be started: {error.strerror or error}. Give in `command` the "
+                "path of a program that may be executed, followed by its arguments."
             ) from error
         self.pid = self._process.pid
 
@@ -89,7 +89,7 @@ class SimulatorProcess:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-            return "\n".join(lines[-LAST_LINES:])
+        return "\n".join(lines[-LAST_LINES:])
 
     def trim_output(self) -> None:
         """Throws what it printed away if that has become long; a simulator may print at every execution."""

@@ -1,13 +1,13 @@
 """Executions that keep values of an earlier one: one message there and one back for a step of a Markov chain.
 
-The kept values travel as a replay; what is new the simulator draws itself, from the stream that the engine draws from. It
-asks only for a site whose value the engine wants to choose when it is met, and for sites that this connection does not know
-yet.
+The kept values travel as a replay; what is new the simulator draws itself, from the stream that the engine draws from.
+It asks only for a site whose value the engine wants to choose when it is met, and for sites that this connection does
+not know yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ppl_jax.remote.pool import Pool
 from ppl_jax.remote.rows import Form, Walk, observations_message
 from ppl_jax.remote.statements import value_message
 from ppl_jax.storage import RowLayout
-from ppl_jax.streams import CountedStream
+from ppl_jax.streams import CountedStream, Stream
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.errors import PPXError
@@ -122,8 +122,8 @@ class Rerunning:
     def _check_supplied(self, peer: Peer, record: Record) -> bool:
         """Whether the program gives values to all observes for which there are no data.
 
-        A simulator that draws by itself also draws what is to be observed; it does not in an execution in which every draw
-        is asked for.
+        A simulator that draws by itself also draws what is to be observed; it does not in an execution in which every
+        draw is asked for.
         """
         layout = record.layout
         values = {
@@ -131,8 +131,7 @@ class Rerunning:
             for place, site in enumerate(layout.sites)
             if site.kind == SAMPLE
         }
-        execution = _Repeated(CountedStream(0, 0), self._request.observations, True)
-        execution.values = values
+        execution = _Repeated(self._request.observations, values)
         try:
             execute(execution, Conversation(self._pool, peer).run)
         except ObservationError:
@@ -161,6 +160,10 @@ class _Repeated(Execution):
     """An execution that has the values of an earlier one."""
 
     __slots__ = ("values",)
+
+    def __init__(self, observations: Mapping[str, Any], values: Mapping[tuple[str, int], Any]):
+        super().__init__(Stream(0), observations, True)
+        self.values = values
 
     def settle_latent(self, site: Site) -> None:
         site.value = self.values.get((site.address, site.instance))

@@ -26,7 +26,7 @@ Key = tuple[str, str]  # address and name
 
 
 class Visit(NamedTuple):
-    """A statement that is part of the trace: its site and number, the instance of its address, and its numbers' place."""
+    """A statement that is part of the trace: its site, the instance of its address, and where its numbers stand."""
 
     site: m.Site
     number: int
@@ -39,7 +39,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.visits: list[Visit] = []
-        self.scopes: list[tuple[Key, int, int, int]] = []  # key, first and last visit, where the number of rejections is
+        self.scopes: list[tuple[Key, int, int, int]] = []  # key, visits from, to, number of rejections at
         self.result: tuple[m.Site, Slot] | None = None
         self._counts: dict[str, int] = {}
         self._open: list[tuple[Key, int, dict[str, int]]] = []
@@ -158,7 +158,7 @@ def _template(shape: m.Shape) -> tuple:
 def _check_data(site: m.Site, instance: int, value: Any, parameters: np.ndarray) -> None:
     kind = SAMPLE if site.kind == SiteKind.SAMPLE else OBSERVE
     assert site.layout is not None
-    statement = Site(kind, rebuild(site.layout, parameters), None, site.name, site.address, site.control, True)
+    statement = Site(kind, rebuild(site.layout, parameters.tolist()), None, site.name, site.address, site.control, True)
     statement.instance = instance
     check_value(statement, value)
 

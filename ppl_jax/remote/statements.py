@@ -87,7 +87,9 @@ class Question(NamedTuple):
     """A message resolved: what was said before, and the statement that waits for an answer (None at the end)."""
 
     before: tuple[Spoken, ...]
-    asked: Spoken | None
+    asked: Statement | None
+    value: Numbers = ()
+    parameters: Numbers = ()
     result: Any = None
 
 
@@ -104,6 +106,8 @@ class Vocabulary:
 
     def statement(self, number: int) -> Statement:
         """The statement of a site."""
+        if 0 < number <= len(self._statements):
+            return self._statements[number - 1]
         while len(self._statements) < len(self.table):
             self._statements.append(Statement(self.table[len(self._statements) + 1]))
         if not 0 < number <= len(self._statements):
@@ -154,44 +158,36 @@ class Vocabulary:
         kind = type(message)
         if kind is m.Sample:
             if message.site:
-                before = self.part(message.traces)
-                statement = self.statement(message.site)
-                return Question(before, Spoken(statement, (), message.numbers))
-            shape: m.Shape | None = ()
-            return Question((), Spoken(self.plain(SiteKind.SAMPLE, message, shape, message.control), (), message.numbers))
+                before = () if message.traces is None else self.part(message.traces)
+                return Question(before, self.statement(message.site), (), message.numbers)
+            return Question((), self.plain(SiteKind.SAMPLE, message, (), message.control), (), message.numbers)
         if kind is m.RunResult:
-            if message.traces is None:
-                result = None if message.shape is None else from_numbers(message.shape, message.value, False)
-                return Question((), None, result)
-            return Question(self.part(message.traces), None)
+            if message.traces is not None:
+                return Question(self.part(message.traces), None)
+            result = None if message.shape is None else from_numbers(message.shape, message.value, False)
+            return Question((), None, result=result)
         if kind is m.Observe:
-            return Question(
-                (), Spoken(self.plain(SiteKind.OBSERVE, message, message.shape), message.value, message.numbers)
-            )
+            return Question((), self.plain(SiteKind.OBSERVE, message, message.shape), message.value, message.numbers)
         if kind is m.Tag:
-            return Question((), Spoken(self.plain(SiteKind.TAG, message, message.shape), message.value, ()))
+            return Question((), self.plain(SiteKind.TAG, message, message.shape), message.value)
         raise MalformedMessage(f"{kind.__name__} was not expected in an execution")
 
 
 # -- raising primitives ------------------------------------------------------------------------------------------------
 
-_ANSWERS = {SiteKind.OBSERVE: m.ObserveResult(), SiteKind.TAG: m.TagResult()}
-
-
-def answer(spoken: Spoken) -> m.Message:
+def answer(statement: Statement, value: Numbers, parameters: Numbers) -> m.Message:
     """Raises the statement that waits, and gives the message that answers it."""
-    statement = spoken.statement
     if statement.kind == SiteKind.SAMPLE:
-        distribution = statement.make(spoken.parameters)
-        value = sample(distribution, statement.name, address=statement.address, control=statement.control)
-        kind = type(value)
+        distribution = statement.make(parameters)
+        drawn = sample(distribution, statement.name, address=statement.address, control=statement.control)
+        kind = type(drawn)
         if kind is float:
-            return m.SampleResult((), (value,))
+            return m.SampleResult((), (drawn,))
         if kind is int:
-            return m.SampleResult((), (float(value),))
-        return value_message(value)
-    raise_statement(spoken)
-    return _ANSWERS[SiteKind(statement.kind)]
+            return m.SampleResult((), (float(drawn),))
+        return value_message(drawn)
+    raise_statement(Spoken(statement, value, parameters))
+    return m.ObserveResult() if statement.kind == SiteKind.OBSERVE else m.TagResult()
 
 
 def value_message(value: Any, position: int = 0) -> m.SampleResult:
