@@ -19,6 +19,7 @@ from ppl_jax.infer.host import Job, run_on_host
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import (
     check_count,
+    check_exponent,
     check_model,
     check_names,
     check_observations,
@@ -104,8 +105,7 @@ def importance_sampling(
       DegenerateWeightsError: all weights are zero; names the site to blame.
       ModelError, UnknownObservationError, UntraceableModelError: see :func:`prior`.
     """
-    if not 0.0 <= likelihood_importance < np.inf:
-        raise ValueError(f"likelihood_importance must be finite and not negative, got {likelihood_importance!r}.")
+    check_exponent(likelihood_importance)
     job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
     if proposal is not None:
         job = job._replace(model=propose(job.model, proposal))

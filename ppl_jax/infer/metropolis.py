@@ -32,6 +32,7 @@ from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import (
     check_count,
+    check_exponent,
     check_model,
     check_names,
     check_observations,
@@ -103,8 +104,8 @@ def metropolis_hastings(
         named_kernel(kernel),
         check_count("burn_in", burn_in, least=0),
         check_count("thinning", thinning),
-        initial_trace,
-        likelihood_importance,
+        _check_initial_trace(initial_trace),
+        check_exponent(likelihood_importance),
         handlers_in_force(),
         check_seed(seed),
     )
@@ -113,6 +114,15 @@ def metropolis_hastings(
     with Progress(steps, "step", progress) as bar:
         produce = partial(_run_chains, settings, lengths, check_count("num_workers", num_workers), bar)
         return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, settings, lengths))
+
+
+def _check_initial_trace(trace: Any) -> Trace | None:
+    if trace is not None and not isinstance(trace, Trace):
+        raise TypeError(
+            f"initial_trace must be a Trace of the model, got {trace!r}. Take one from a run, such as "
+            "prior(model, 1)[0], or make one: handlers.trace(handlers.substitute(model, data={...})).get_trace()."
+        )
+    return trace
 
 
 class Settings(NamedTuple):

@@ -36,6 +36,13 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_exponent(likelihood_importance: float) -> float:
+    """``likelihood_importance`` if it is an exponent to temper by."""
+    if not 0.0 <= likelihood_importance < np.inf:
+        raise ValueError(f"likelihood_importance must be finite and not negative, got {likelihood_importance!r}.")
+    return likelihood_importance
+
+
 def check_model(model: Any) -> Callable[[], Any]:
     """``model`` if it can be called; one of numpyro's as one of ours."""
     if not callable(model):

@@ -186,6 +186,8 @@ def test_counts_seeds_and_backends_are_checked():
         ppl.prior(lambda x, scale=1.0: ppl.sample(dist.Normal(x, scale)), 10)
     with pytest.raises(ValueError, match="burn_in"):
         ppl.metropolis_hastings(gum, GUM_DATA, 10, burn_in=-1)
+    with pytest.raises(ValueError, match="likelihood_importance"):
+        ppl.metropolis_hastings(gum, GUM_DATA, 10, likelihood_importance=-1.0)
     with pytest.raises(ValueError, match="ess_threshold"):
         ppl.smc(gum, GUM_DATA, 10, ess_threshold=2.0)
     with pytest.raises(ValueError, match="likelihood_importance"):
