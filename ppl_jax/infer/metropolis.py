@@ -222,7 +222,12 @@ class Proposal(Execution):
         """Keeps, moves or draws the value."""
         site.proposal = None  # proposals of inner handlers are for importance sampling
         if not site.control or self.loops:
-            site.value = site.distribution.sample(self.rng)
+            # Only an initial trace gives values of uncontrolled draws.
+            given = None if self.loops else self.previous.get((site.address, site.instance))
+            if given is not None and reusable(given, site):
+                site.value = given.value
+            else:
+                site.value = site.distribution.sample(self.rng)
             return
         key = (site.address, site.instance)
         self.free[key] = site
@@ -417,7 +422,7 @@ def _step(settings: Settings, state: State, scales: Scales, rng: Any) -> tuple[S
 def _start(settings: Settings, seed: int) -> State:
     """The initial trace, or the first prior execution of non-zero density."""
     given = settings.initial_trace
-    previous = {(site.address, site.instance): site for site in given.controlled} if given is not None else {}
+    previous = {(site.address, site.instance): site for site in given.latents} if given is not None else {}
     tries = 1 if given is not None else START_TRIES
     trace: Trace
     for index in range(tries):

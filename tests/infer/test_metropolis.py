@@ -104,19 +104,22 @@ def restless():
     share = ppl.sample(dist.Beta(2.0, 1.0 + count), name="share")
     kind = ppl.sample(dist.Categorical([0.2, 0.5, 0.3]), name="kind")
     bounded = ppl.sample(dist.TruncatedNormal(0.0, 1.0, -0.5, 2.0), name="bounded")
+    ppl.observe(dist.Normal(total + width, 0.5 + nuisance), name="data")
     return width, count, total, angle, share, kind, bounded
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_one_step_leaves_the_prior_invariant(kernel):
-    """Without data the posterior is the prior: start from exact prior draws, take 10 steps, compare distributions."""
+def test_steps_leave_the_joint_distribution_invariant(kernel):
+    """Data simulated with the latents make these a posterior draw: ten steps later they are one still, and averaged
+    over the data posterior draws are prior draws (Geweke, "Getting it right", JASA 2004).
+    """
     number = 2000
     start = ppl.prior(restless, number, seed=10, backend="host", progress=False)
     moved = []
     for index, trace in enumerate(start):
         chain = ppl.metropolis_hastings(
-            restless, num_traces=1, kernel=kernel, burn_in=0, thinning=10, initial_trace=trace,
-            seed=1000 + index, progress=False,
+            restless, {"data": trace["data"]}, num_traces=1, kernel=kernel, burn_in=0, thinning=10,
+            initial_trace=trace, seed=1000 + index, progress=False,
         )  # fmt: skip
         moved.append(chain[0].result)
     other = ppl.prior(restless, number, seed=11, backend="host", progress=False)
@@ -132,6 +135,23 @@ def test_one_step_leaves_the_prior_invariant(kernel):
             p_value = stats.ks_2samp(moved[:, column], independent[:, column]).pvalue
         assert p_value > 1e-3 / 7, (name, p_value)  # seven comparisons at a family-wise level of 0.1 %
     assert np.mean(np.any(moved != np.array([trace.result for trace in start]), axis=1)) > 0.9
+
+
+def test_an_initial_trace_gives_uncontrolled_draws_too():
+    def model():
+        n = ppl.sample(dist.Normal(0.0, 1.0), name="n", control=False)
+        return n, ppl.sample(dist.Normal(n, 1.0), name="x")
+
+    met = []
+
+    def spy():
+        met.append(model())
+        return met[-1]
+
+    start = ppl.prior(spy, 1, seed=1, progress=False)[0]
+    ppl.metropolis_hastings(spy, num_traces=1, burn_in=0, initial_trace=start, seed=2, progress=False)
+    assert met[1] == start.result
+    assert met[2][0] != start["n"]  # afterwards they are drawn afresh
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------
