@@ -69,7 +69,6 @@ static const char *read_draws(const ppx_table *table, ppx_orders *draws) {
     ppx_read_table(table, 4, &inner, &draws->has_policy);
     if (draws->has_policy) why = read_policy(&inner, draws);
     ppx_read_table(table, 5, &inner, &draws->has_replay);
-    if (!draws->count) return "a Run asks for no execution";
     if (why || !draws->has_replay) return why;
     ppx_read_vector(&inner, 0, 4, &draws->replay_sites);
     ppx_read_vector(&inner, 1, 4, &draws->replay_instances);

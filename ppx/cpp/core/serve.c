@@ -488,6 +488,10 @@ static int begin_draws(ppx_session *session, const ppx_orders *draws) {
     ppx_replay_clear(&session->replay);
     if (has_policy) code = ppx_policy_set(&session->next_policy, session->message);
     if (!code && draws->has_replay) code = ppx_replay_set(&session->replay, session->message, &session->sites, session->told, &why);
+    if (!code && !count) {
+        code = PPX_ERROR_MALFORMED;
+        why = "a Run asks for no execution";
+    }
     if (!code && count > 1 && policy->asks) {
         code = PPX_ERROR_UNSUPPORTED;
         why = "a Run of several executions cannot ask for values";
