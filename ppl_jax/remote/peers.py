@@ -131,7 +131,9 @@ class Peer:
             self._identity.check(found, self.endpoint)
         except (PPXError, zmq.ZMQError) as error:
             connection.close()
-            raise ConnectionLost(f"{error}{self._ending()}") from error
+            if self._has_ended():
+                raise ConnectionLost(f"no handshake was possible{self._ending()}") from error
+            raise ConnectionLost(str(error)) from error
         except BaseException:
             connection.close()
             raise

@@ -19,6 +19,7 @@ from pathlib import Path
 from ppl_jax.errors import SimulatorError
 
 LAST_LINES = 12  # of the output, shown in errors
+_LONGEST_FOLDER = 80  # bytes
 _GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 _KEPT = 1 << 16  # bytes of output that are looked at
 _OUTPUT_LIMIT = 1 << 20  # bytes after which old output is thrown away
@@ -26,7 +27,9 @@ _OUTPUT_LIMIT = 1 << 20  # bytes after which old output is thrown away
 
 def private_folder() -> Path:
     """A new folder that only this user can enter, for sockets and output."""
-    return Path(tempfile.mkdtemp(prefix="ppx-"))  # mode 0700, by mkdtemp's contract
+    # The path of a socket may have 107 bytes only, so a long TMPDIR will not do.
+    where = tempfile.gettempdir() if len(tempfile.gettempdir().encode()) < _LONGEST_FOLDER else "/tmp"
+    return Path(tempfile.mkdtemp(prefix="ppx-", dir=where))  # mode 0700, by mkdtemp's contract
 
 
 def remove_folder(folder: Path) -> None:
