@@ -41,7 +41,7 @@ def test_same_in_two_processes(program, tmp_path):
     # Another environment moves the stack as well.
     second = addresses(program, tmp_path, environment={**os.environ, "PADDING": "x" * 5000})
     assert first == second
-    assert len(first) == 21
+    assert len(first) >= 21
 
 
 def test_modules_are_loaded_elsewhere_each_time(tmp_path):

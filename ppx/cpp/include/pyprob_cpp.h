@@ -1,5 +1,5 @@
-// The names of pyprob_cpp, the original front end of PPX for C++, over this one: a simulator instrumented for it compiles
-// unchanged, with ppx::ppx and xtensor in place of pyprob_cpp.
+// The names of pyprob_cpp, the original front end of PPX for C++, over this one: a simulator instrumented for it
+// compiles unchanged, with ppx::ppx and xtensor in place of pyprob_cpp.
 //
 // What is different: the server listens on 127.0.0.1 only unless startServer is told otherwise, stops on SIGTERM and
 // SIGINT, and sends exceptions to the inference side; draws outside a server are silent and have the shape that draws
@@ -21,7 +21,7 @@
 #include <vector>
 
 #if !__has_include(<xtensor/xarray.hpp>)
-#error "pyprob_cpp.h needs xtensor (Debian: libxtensor-dev). New simulators should include ppx.hpp, which needs nothing."
+#error "pyprob_cpp.h needs xtensor (Debian: libxtensor-dev). New simulators include ppx.hpp, which needs nothing."
 #endif
 #include <xtensor/xarray.hpp>
 #include <xtensor/xio.hpp>
@@ -81,7 +81,8 @@ using pyprob_cpp::detail::to_array;
 
 class Uniform : public Distribution {
 public:
-    Uniform(Tensor low = Tensor{0}, Tensor high = Tensor{1}) : Distribution(PPX_UNIFORM, {to_array(low), to_array(high)}) {}
+    Uniform(Tensor low = Tensor{0}, Tensor high = Tensor{1})
+        : Distribution(PPX_UNIFORM, {to_array(low), to_array(high)}) {}
 };
 
 class Normal : public Distribution {
@@ -144,7 +145,7 @@ public:
 
 } // namespace distributions
 
-// -- statements ---------------------------------------------------------------------------------------------------------
+// -- statements --
 //
 // The overloads for `const char *` are needed where a bool is one, too: a literal would become true.
 
@@ -161,7 +162,8 @@ PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distr
                                         const std::string &name) {
     return detail::to_tensor(ppx::sample(distribution, ppx::Statement(name).control(control)));
 }
-PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distribution, bool control, const char *name = "") {
+PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distribution, bool control,
+                                        const char *name = "") {
     return detail::to_tensor(ppx::sample(distribution, ppx::Statement(name).control(control)));
 }
 
@@ -184,7 +186,8 @@ PPX_STATEMENT void observe(const distributions::Distribution &distribution, cons
 
 // Of numbers, so that 0 is one and no pointer.
 template <class Number, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
-PPX_STATEMENT void observe(const distributions::Distribution &distribution, Number value, const std::string &name = "") {
+PPX_STATEMENT void observe(const distributions::Distribution &distribution, Number value,
+                           const std::string &name = "") {
     ppx::observe(distribution, ppx::Array(value), name);
 }
 
@@ -195,7 +198,7 @@ PPX_STATEMENT void tag(const xt::xarray<double> &value, const std::string &name 
 inline void setDefaultControl(bool control = true) { ppx::set_default_control(control); }
 inline void setDefaultReplace(bool = false) {}
 
-// -- serving ------------------------------------------------------------------------------------------------------------
+// -- serving --
 
 class Model {
 public:

@@ -68,7 +68,9 @@ static int compare(const void *, const void *) {
     return 0;
 }
 
-__attribute__((noinline)) static double called_twice(const char *name) { return ppx::sample(ppx::Uniform(0.0, 1.0), name); }
+__attribute__((noinline)) static double called_twice(const char *name) {
+    return ppx::sample(ppx::Uniform(0.0, 1.0), name);
+}
 
 void places() {
     anonymous();

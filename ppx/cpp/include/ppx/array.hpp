@@ -16,8 +16,8 @@
 
 namespace ppx {
 
-// Doubles in row-major order. A single number has the shape {}, a vector of n numbers {n}. All arithmetic types, vectors
-// and std::array of them convert to it.
+// Doubles in row-major order. A single number has the shape {}, a vector of n numbers {n}. All arithmetic types,
+// vectors and std::array of them convert to it.
 class Array {
 public:
     using Shape = std::vector<std::int32_t>;
