@@ -22,14 +22,14 @@ from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 class Unwind(BaseException):
     """Leaves the model because the execution was given up.
 
-    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``data``: a
-    message that came instead of an answer, to be served next.
+    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``message``:
+    what came instead of an answer, to be served next.
     """
 
-    def __init__(self, answer: m.Message | None = None, data: Any = None):
+    def __init__(self, answer: m.Message | None = None, message: m.Message | None = None):
         super().__init__("the inference side gave this execution up")
         self.answer = answer
-        self.data = data
+        self.message = message
 
 
 class Asker(Protocol):
@@ -44,25 +44,25 @@ class Asker(Protocol):
 class Execution:
     """What both kinds have: the last statement's address, for error messages, and checks of what can be sent."""
 
-    __slots__ = ("_given_up", "address", "asker", "rng")
+    __slots__ = ("given_up", "address", "asker", "rng")
 
     def __init__(self, asker: Asker):
         self.asker = asker
         self.address = ""
         self.rng: Any = None
-        self._given_up: Unwind | PPXError | None = None
+        self.given_up: Unwind | PPXError | None = None
 
     def check(self) -> None:
         """Raises again what ended the execution, if the model caught it and went on all the same."""
-        if self._given_up is not None:
-            raise self._given_up
+        if self.given_up is not None:
+            raise self.given_up
 
     def put(self, question: m.Message) -> Any:
         """The answer to a question."""
         try:
             return self.asker.ask(question)
         except (Unwind, PPXError) as error:
-            self._given_up = error
+            self.given_up = error
             raise
 
     def process(self, site: Statement) -> None:
