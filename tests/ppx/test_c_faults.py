@@ -277,6 +277,49 @@ def test_what_the_other_side_does_not_know_fails_the_execution(tmp_path):
         assert {part.address for part in said[:-1]} == {"scopes:3", "scopes:4", "scopes:5"}
 
 
+# What the simulator called limits does on its first draw -> the code of the error and its address, or None
+LIMITS = {
+    0: None, 1: None, 2: None, 3: None, 21: None,
+    4: (ErrorCode.TOO_LARGE, ""), 5: (ErrorCode.TOO_LARGE, "x"), 6: (ErrorCode.TOO_LARGE, "limits:2"),
+    7: (ErrorCode.TOO_LARGE, "limits:2"), 8: (ErrorCode.TOO_LARGE, "limits:2"), 9: (ErrorCode.TOO_LARGE, "limits:3"),
+    10: (ErrorCode.TOO_LARGE, "limits:3"), 11: (ErrorCode.TOO_LARGE, ""), 12: (ErrorCode.PARAMETER, "limits:4"),
+    13: (ErrorCode.PARAMETER, "limits:4"), 14: (ErrorCode.PARAMETER, "limits:4"), 15: (ErrorCode.PARAMETER, "limits:4"),
+    16: (ErrorCode.MODEL, "limits:4"), 17: (ErrorCode.MODEL, "limits:4"), 18: (ErrorCode.MODEL, "limits:1"),
+    19: (ErrorCode.MODEL, "limits:1"), 20: (ErrorCode.PARAMETER, "limits:4"),
+}  # fmt: skip
+
+
+def test_the_limits_of_the_protocol(tmp_path):
+    with connected("limits", tmp_path) as connection:
+        for what, expected in LIMITS.items():
+            policy = m.Policy(b"", False, (m.Observation("what", (), (float(what),)),))
+            (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=policy)))
+            errors = [(error.code, error.address) for error in answer.traces.errors]
+            assert errors == ([] if expected is None else [expected]), what
+        long, wide, deep = (connection.sites[number] for number in (2, 4, 5))
+        assert (len(long.address), len(long.name), len(wide.shape)) == (65_535, 65_535, 16)
+        for _ in range(8):
+            family, _, (deep_layout, *_) = deep.layout if isinstance(deep, m.Site) else deep
+            assert family == "Mixture"
+            deep = deep_layout
+        assert deep[0] == "Exponential"
+
+
+@pytest.mark.parametrize("mode", ["plain", "errors", "sites"])
+def test_the_limits_of_the_protocol_without_draws(mode, tmp_path):
+    with connected("limits", tmp_path, capabilities=MODES[mode]) as connection:
+        for what, expected in LIMITS.items():
+            if mode != "sites" and what in (0, 1, 2, 3, 12, 13, 18, 19, 21):
+                continue  # asked for, or without the capability that it needs
+            said = dialogue(connection, m.Run(), first_draw(float(what)))[-1]
+            if expected is None and mode == "sites":
+                assert type(said) is m.RunResult
+            elif mode == "plain":
+                assert said == m.Reset()
+            else:
+                assert (said.code, said.address) == expected
+
+
 # -- small mailboxes --------------------------------------------------------------------------------------------------
 
 

@@ -8,13 +8,15 @@
 
 static const ppx_statement NOWHERE = {0, true, "", 0};
 
+static bool goes_on(ppx_session *session) {
+    if (!session->running || session->fate) return false;
+    if (ppx_should_stop(session)) session->fate = PPX_TERMINATED;
+    return !session->fate;
+}
+
 /* Whether the execution goes on and the statement may be made; `place` gets where it stands. */
 static bool enter(ppx_session *session, const ppx_statement *where, ppx_statement *place) {
-    if (!session->running || session->fate) return false;
-    if (ppx_should_stop(session)) {
-        session->fate = PPX_TERMINATED;
-        return false;
-    }
+    if (!goes_on(session)) return false;
     *place = where ? *where : NOWHERE;
     if (!place->name_length) place->name = "";
     if (place->address >= session->addresses.size) {
@@ -288,7 +290,7 @@ int ppx_scope_begin(ppx_session *session, const ppx_statement *where, uint32_t *
 int ppx_scope_reject(ppx_session *session, uint32_t scope) {
     ppx_statement place;
     ppx_scope *open;
-    if (!enter(session, NULL, &place)) return PPX_UNWIND;
+    if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
@@ -305,7 +307,7 @@ int ppx_scope_end(ppx_session *session, uint32_t scope) {
     ppx_scope *open;
     double rejected;
     ppx_tensor value = {&rejected, NULL, 0};
-    if (!enter(session, NULL, &place)) return PPX_UNWIND;
+    if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
