@@ -34,7 +34,8 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL if hasattr(
 # On x86-64 stores, and loads, are seen in their order; only a load may overtake an earlier store. That is prevented by
 # any locked instruction, such as taking a lock. Elsewhere system calls stand in for the barriers; they take longer.
 _IN_ORDER = platform.machine() == "x86_64"
-_SPINS = 150 if (os.cpu_count() or 1) > 1 else 0  # some ten microseconds, then sleep
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+_SPINS = 150 if _CORES > 1 else 0  # some ten microseconds, then sleep
 
 INFERENCE, FRONT_END = 0, 1
 
