@@ -25,8 +25,8 @@ static uint64_t start_time(long pid) {
     if (size <= 0) return 0;
     text[size] = 0;
     at = strrchr(text, ')'); /* the program's name before it may hold anything */
-    if (!at || sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state,
-                      &started) != 2)
+    if (!at || sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+                      &state, &started) != 2)
         return 0;
     return state == 'Z' || state == 'X' ? 0 : started;
 }

@@ -17,9 +17,9 @@ static int return_number(double number, ppx_tensor *result) {
     return PPX_OK;
 }
 
-#define TRY(statement) \
-    do { \
-        int status_ = (statement); \
+#define TRY(statement)                         \
+    do {                                       \
+        int status_ = (statement);             \
         if (status_ != PPX_OK) return status_; \
     } while (0)
 
@@ -64,7 +64,8 @@ static int branching(ppx_session *session, ppx_tensor *result) {
     return return_number(sum, result);
 }
 
-/* Every family, scalar. What it draws decides about what it draws next, so that one wrong bit changes all that follows. */
+/* Every family, scalar. What it draws decides about what it draws next, so that one wrong bit changes all that
+ * follows. */
 static int families(ppx_session *session, ppx_tensor *result) {
     static const struct {
         int family;
@@ -100,8 +101,10 @@ static int arrays(ppx_session *session, ppx_tensor *result) {
     static const int32_t two[1] = {2}, three[1] = {3}, two_three[2] = {2, 3}, two_one[2] = {2, 1}, two_two[2] = {2, 2};
     ppx_statement where;
     ppx_tensor value;
-    ppx_distribution normal = {.family = PPX_NORMAL}, choice = {.family = PPX_CATEGORICAL}, mixture = {.family = PPX_MIXTURE};
-    ppx_distribution joint = {.family = PPX_MULTIVARIATE_NORMAL}, components[2] = {{.family = PPX_NORMAL}, {.family = PPX_GAMMA}};
+    ppx_distribution normal = {.family = PPX_NORMAL}, choice = {.family = PPX_CATEGORICAL},
+                     mixture = {.family = PPX_MIXTURE};
+    ppx_distribution joint = {.family = PPX_MULTIVARIATE_NORMAL},
+                     components[2] = {{.family = PPX_NORMAL}, {.family = PPX_GAMMA}};
     double mean[2] = {-1.0, 1.0}, stddev[3] = {0.5, 1.0, 2.0}, probs[6] = {0.5, 0.25, 0.25, 0.0, 0.5, 0.5}, third[3];
     double lower[4] = {1.0, 0.0, 0.5, 2.0}, constants[4] = {0.0, 1.0, 2.0, 3.0};
 
@@ -176,7 +179,8 @@ static int troubled(ppx_session *session, ppx_tensor *result) {
         case 2: *result = array(many, shape, 1); return PPX_OK;
         case 3: /* a model that does not listen */
             for (int i = 0; i < 100; i++)
-                if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) != PPX_OK) break;
+                if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) != PPX_OK)
+                    break;
             if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) == PPX_OK) break;
             for (int i = 0; i < 3; i++)
                 if (ppx_tag_scalar(session, "troubled:5", "after", 1.0) != PPX_UNWIND) abort();
@@ -223,7 +227,7 @@ static int empty(ppx_session *session, ppx_tensor *result) {
     return ppx_tag(session, &where, result);
 }
 
-/* -- what the protocol has limits for -------------------------------------------------------------------------------- */
+/* -- what the protocol has limits for ----------------------------------------------------------------------------- */
 
 enum { LONGEST = 65535 };
 
@@ -307,8 +311,8 @@ static int limits(ppx_session *session, ppx_tensor *result) {
 }
 
 const simulator SIMULATORS[] = {
-    {"gum", gum},       {"branching", branching}, {"families", families}, {"arrays", arrays},
-    {"scopes", scopes}, {"troubled", troubled},   {"long", long_model},   {"silent", silent},
-    {"stopping", stopping}, {"empty", empty}, {"limits", limits},
+    {"gum", gum},           {"branching", branching}, {"families", families}, {"arrays", arrays},
+    {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
+    {"stopping", stopping}, {"empty", empty},         {"limits", limits},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;
