@@ -16,7 +16,7 @@ import ppx
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests-ppx-c"
-SANITIZE = os.environ.get("PPX_SANITIZE", "")  # "address,undefined": the simulators of all tests are built with sanitizers
+SANITIZE = os.environ.get("PPX_SANITIZE", "")  # "address,undefined" builds the simulators of all tests with sanitizers
 PATIENCE = 30.0  # seconds after which an answer that does not come is an error; nothing here takes one
 
 
