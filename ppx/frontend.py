@@ -24,10 +24,10 @@ from ppl_jax.errors import ParameterError
 from ppl_jax.primitives import run_under
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
-from ppx.decoding import Decoder
 from ppx.encoding import Encoder
 from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
 from ppx.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
+from ppx.forms import Decoder
 from ppx.positions import streams_of
 from ppx.recording import Batch, SiteNumbers
 from ppx.sites import as_numbers
@@ -255,7 +255,7 @@ class FrontEnd:
         if Capability.SITES in self.active:
             recorded = RecordedExecution(self, self._numbers, None, None)
             _, error = self._execute(recorded)
-            return error or m.RunResult(traces=recorded.recorder.take())
+            return m.RunResult(traces=recorded.recorder.take()) if error is None else error
         plain = PlainExecution(self)
         result, error = self._execute(plain)
         if error is not None:
