@@ -37,9 +37,12 @@ KNOWN_IN = {
 }
 
 
+ASKED = [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model != "long"]
+
+
 @pytest.mark.parametrize(
     ("model", "mode"),
-    [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model != "long"],
+    [pytest.param(*case, marks=pytest.mark.slow if case[1] in ("errors", "draws") else ()) for case in ASKED],
 )
 def test_every_draw_is_asked_for(model, mode, tmp_path):
     def talk(connection: ppx.Connection) -> list:
@@ -130,8 +133,17 @@ def whole_row(said: list[Any], answers: list[m.SampleResult]) -> tuple[tuple[int
     return tuple(numbers), packed(row)
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("scopes", "long")])
-@pytest.mark.parametrize("policy", ["nothing", "some", "others", "all"])
+WHO_DRAWS = [(model, who) for model in MODELS for who in ("nothing", "some", "others", "all")]
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        pytest.param(*case, marks=() if case[0] in ("branching", "arrays", "families") else pytest.mark.slow)
+        for case in WHO_DRAWS
+        if case[0] not in ("scopes", "long")
+    ],
+)
 def test_whoever_draws_the_execution_is_the_same(model, policy, tmp_path):
     ask = {
         "nothing": m.Policy(asked(), False),
