@@ -44,7 +44,7 @@ class Asker(Protocol):
 class Execution:
     """What both kinds have: the last statement's address, for error messages, and checks of what can be sent."""
 
-    __slots__ = ("given_up", "address", "asker", "rng")
+    __slots__ = ("address", "asker", "given_up", "rng")
 
     def __init__(self, asker: Asker):
         self.asker = asker
@@ -64,6 +64,11 @@ class Execution:
         except (Unwind, PPXError) as error:
             self.given_up = error
             raise
+
+    def refuse(self, text: str) -> MalformedMessage:
+        """The error of an answer that cannot be used; it ends the execution even if the model catches it."""
+        self.given_up = error = MalformedMessage(text, self.address)
+        return error
 
     def process(self, site: Statement) -> None:
         """Gives the statement its value."""
@@ -96,9 +101,7 @@ class Execution:
         """The value that a SampleResult holds for the statement."""
         distribution = site.distribution
         if len(answer.value) != math.prod(distribution.shape):
-            raise MalformedMessage(
-                f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address
-            )
+            raise self.refuse(f"a value of {len(answer.value)} numbers was sent for {distribution!r}")
         return from_numbers(distribution.shape, answer.value, distribution.discrete)
 
     def observed(self, site: Statement, data: m.Observation) -> tuple[m.Shape, Any]:
@@ -252,7 +255,10 @@ class RecordedExecution(Execution):
         question = m.Sample(site=number, numbers=tuple(parameters), traces=self.recorder.take(), position=position)
         answer = self.put(question)
         if rng is not None:
-            rng.skip_to(answer.position)
+            try:
+                rng.skip_to(answer.position)
+            except ValueError as error:
+                raise self.refuse(str(error)) from None
         return self.answered(site, answer)
 
     def finish(self, result: Any) -> None:

@@ -218,6 +218,21 @@ def test_a_model_that_catches_everything_is_left_all_the_same(model, mode):
         assert type(ask(mine, m.Run())) is m.Sample
 
 
+@pytest.mark.parametrize("value", [(), (1.0, 2.0)])
+def test_a_model_cannot_catch_that_an_answer_has_another_size(mode, value):
+    with front_end(simulators.stubborn) as served, connected(served.endpoint, MODES[mode]) as mine:
+        ask(mine, m.Run())
+        answer = ask(mine, m.SampleResult((len(value),) if value else None, value))
+        assert is_refused(answer, mode, ErrorCode.MALFORMED)
+
+
+def test_a_model_cannot_catch_that_a_position_goes_back():
+    with front_end(simulators.stubborn) as served, connected(served.endpoint) as mine:
+        ask(mine, m.Run(m.Draws(1, 0, 1, 5, m.Policy(b"", True))))
+        answer = ask(mine, m.SampleResult((), (1.0,), 4))
+        assert [error.code for error in answer.traces.errors] == [ErrorCode.MALFORMED]
+
+
 # -- bytes ------------------------------------------------------------------------------------------------------------
 
 
