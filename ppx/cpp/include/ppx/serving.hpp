@@ -53,7 +53,7 @@ struct Entry {
     // have been inlined here, and addresses begin with this frame.
     static constexpr bool is_outside = std::is_pointer_v<Function>;
 
-    __attribute__((noinline)) static void call(void *function, Result &result) {
+    PPX_OWN_FRAME static void call(void *function, Result &result) {
         Function &model = *static_cast<Function *>(function);
         if constexpr (std::is_void_v<decltype(model())>) {
             model();
