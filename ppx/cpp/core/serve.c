@@ -69,6 +69,7 @@ static bool receive(ppx_session *session) {
                 session->fate = PPX_TERMINATED;
                 return false;
             default:
+                ppx_look_after_parent(session);
                 if (!ppx_should_stop(session)) break;
                 session->fate = PPX_TERMINATED;
                 return false;
