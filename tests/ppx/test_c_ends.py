@@ -59,6 +59,25 @@ def test_an_inference_side_that_dies_leaves_a_front_end_that_serves_the_next(cap
         assert process.poll() is None
 
 
+@pytest.mark.parametrize("capabilities", [15, 31])
+def test_connections_leave_nothing_behind(capabilities, tmp_path):
+    """Neither descriptors nor mappings; a new connection takes the place of the one before."""
+
+    def holds(pid: int) -> tuple[int, int]:
+        mappings = Path(f"/proc/{pid}/maps").read_text()
+        return len(os.listdir(f"/proc/{pid}/fd")), mappings.count("memfd")
+
+    with simulator("gum", tmp_path) as (endpoint, process):
+        held = []
+        for _ in range(30):
+            with ppx.Connection(endpoint, capabilities=ppx.Capability(capabilities)) as connection:
+                connection.handshake(PATIENCE)
+                dialogue(connection, m.Run())
+                held.append(holds(process.pid))
+        assert held[5] == held[-1]
+        assert held[-1][1] == (capabilities == 31)
+
+
 def test_processes_are_seen_to_live_and_die():
     """By their descriptors, and by their starting times where the kernel has none."""
     done = subprocess.run([str(program("process"))], capture_output=True, text=True, timeout=60)
