@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import zmq
 from c_core import PATIENCE, connected, simulator
@@ -339,6 +341,31 @@ def test_definitions_that_do_not_fit_one_message_come_in_several(tmp_path):
     with connected("long", tmp_path) as connection:
         expected = executions(local_prior(connection, 5))
     assert executions([*said, *late])[-5:] == expected
+
+
+@pytest.mark.parametrize("mode", ["sites", "draws", "mailbox"])
+def test_a_model_without_end_fails_when_it_can_no_longer_be_sent(mode, tmp_path):
+    """Its memory is bounded by the longest message."""
+    run = m.Run() if mode == "sites" else m.Run(m.Draws(1, 0, policy=m.Policy()))
+    with (
+        simulator("endless", tmp_path) as (endpoint, process),
+        ppx.Connection(endpoint, capabilities=ppx.Capability(MODES[mode]), capacity=1 << 20) as connection,
+    ):
+        connection.handshake(PATIENCE)
+        said = dialogue(connection, run, first_draw(0.0))[-1]
+        error = said if mode == "sites" else said.traces.errors[0]
+        assert (error.code, error.address) == (ErrorCode.TOO_LARGE, "endless:2")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert int(status.split("VmHWM:")[1].split()[0]) < 250_000  # kilobytes
+
+
+def test_rejected_passes_take_no_room(tmp_path):
+    """And a scope that is open when the model returns is accepted as it is."""
+    rejecting = m.Policy(b"", False, (m.Observation("what", (), (1.0,)),))
+    with connected("endless", tmp_path, capacity=65_536) as connection:
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=rejecting)))
+        kinds = [connection.sites[int(number)].kind.name for number in answer.traces.type_sites[0]]
+        assert kinds == ["SAMPLE", "SCOPE_BEGIN", "TAG", "RESULT"]
 
 
 def test_a_question_too_large_for_the_mailbox(tmp_path):

@@ -1,5 +1,5 @@
-/* The messages of the inference side: answers while an execution runs, and those that begin something new when none does
- * (PROTOCOL.md, section 3). */
+/* The messages of the inference side: answers while an execution runs, and those that begin something new when none
+ * does (PROTOCOL.md, section 3). */
 
 #include <stdarg.h>
 #include <stdio.h>
