@@ -161,6 +161,25 @@ def test_a_model_without_latents_under_metropolis_hastings():
         ppl.metropolis_hastings(lambda: ppl.observe(dist.Normal(0.0, 1.0), 1.0), num_traces=10, progress=False)
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan, [0.0, 1.0]])
+def test_factors_that_are_none(value):
+    with pytest.raises(ppl.ParameterError, match=r"'log_factor' must be .*factor site 'bad'.*test_bad_input.py, line"):
+        ppl.importance_sampling(lambda: ppl.factor(value, name="bad"), num_traces=5, progress=False)
+
+
+def test_models_that_do_nothing_when_called():
+    def generator():
+        yield ppl.sample(dist.Normal(0.0, 1.0))
+
+    async def coroutine():
+        return ppl.sample(dist.Normal(0.0, 1.0))
+
+    for model in (generator, coroutine):
+        with pytest.raises(TypeError, match=r"coroutine or generator function.*list\(model\(\)\)"):
+            ppl.prior(model, 5, progress=False)
+    assert len(ppl.prior(lambda: list(generator()), 5, progress=False)[0].latents) == 1
+
+
 def test_an_infinite_density_names_the_site():
     def model():
         x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
