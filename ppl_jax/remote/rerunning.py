@@ -144,6 +144,8 @@ class Rerunning:
         assert peer.connection is not None
         sites = peer.connection.sites
         bits = bytearray(len(sites) // 8 + 1)
+        for number in range(len(sites) + 1, 8 * len(bits)):  # not known yet, but beside known ones in their byte
+            bits[number >> 3] |= 1 << (number & 7)
         if address is not None:
             for number in range(1, len(sites) + 1):
                 if sites[number].address == address:
