@@ -4,9 +4,9 @@
     python benchmarks/ppx/remote.py --quick    a fifth of the work and two repeats, for a first look
     python benchmarks/ppx/remote.py --write    puts the figures of the last result into README.md; measures nothing
 
-The simulators are in C++ and are built first: the examples (``make build``) and the programs of the tests. One process of
-a simulator, one of inference, each free to use any core. A message is a request with its answer. The floor of a message is
-the same round trip between two Python processes that do nothing else. The exit status is 1 if an answer was wrong.
+The simulators are in C++ and are built first: the examples and the programs of the tests. One process of a simulator,
+one of inference, each free to use any core. A message is a request with its answer. The floor of a message is the same
+round trip between two Python processes that do nothing else. The exit status is 1 if an answer was wrong.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ppx.mailbox import Mailbox, attach, create
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
-import machine
+import machine  # noqa: E402 - it is beside this folder
 
 RESULT = ROOT / "build" / "benchmarks-ppx.json"
 README = ROOT / "benchmarks" / "README.md"
@@ -157,7 +157,7 @@ def by_itself(path: Path, traces: int, repeats: int) -> dict[str, Any]:
         found: dict[str, Any] = rate(
             traces, lambda: runs.append(ppl.prior(simulator, traces, seed=len(runs), progress=False)), repeats
         )
-    means = [np.mean(np.asarray(run.table.results() if hasattr(run, "table") else run.map(_result).values)) for run in runs]
+    means = [run.map(_result).mean for run in runs]
     found["deviation"] = float(max(abs(mean - 1.0) / np.sqrt(5.0 / traces) for mean in means))
     return found
 
@@ -238,10 +238,10 @@ def text(result: dict[str, Any]) -> str:
     """The result for a terminal."""
     rows = table(result)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
     return "\n".join([*lines, "", remark(result)])
 
 
@@ -261,7 +261,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Times simulators in other processes.")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, 2 repeats, for a first look")
     parser.add_argument("--repeats", type=int, help="repeats of which the median is taken (default 5)")
-    parser.add_argument("--json", type=Path, default=RESULT, help="where the result is kept (build/benchmarks-ppx.json)")
+    parser.add_argument("--json", type=Path, default=RESULT, help="where the result is kept")
     parser.add_argument("--write", action="store_true", help="put the figures kept in --json into README.md, and stop")
     arguments = parser.parse_args()
     if arguments.write:
