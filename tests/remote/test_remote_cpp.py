@@ -69,6 +69,29 @@ def test_several_processes():
     assert np.array_equal(runs[0].map("mu").values, runs[1].map("mu").values)
 
 
+def test_batches_that_pass_the_size_of_an_answer():
+    """A thousand draws are 24 kB: of a batch the simulator does what fits in an answer, and is asked for the rest."""
+    options = {"command": [str(built("programs")), "{endpoint}", "thousand"], "timeout": WAIT}
+    runs = []
+    for number in (1, 2):
+        with ppl.RemoteModel(**options, num_processes=number) as simulator:
+            runs.append(ppl.prior(simulator, 700, seed=3, progress=False))
+        assert len(runs[-1]) == 700
+    assert np.array_equal(runs[0].map(result).values, runs[1].map(result).values)
+    options["command"][2:] = []
+    options["command"][0] = str(built("gum"))
+    with ppl.RemoteModel(**options, num_processes=2) as simulator:
+        posterior = ppl.importance_sampling(simulator, programs.GUM_DATA, 150_000, seed=3, progress=False)
+    assert len(posterior) == 150_000
+    last = ppl.importance_sampling(programs.gum, programs.GUM_DATA, 200, seed=3, backend="host", progress=False)
+    assert numbers(posterior[:200]) == numbers(last)
+
+
+def result(trace):
+    """What the program returned."""
+    return trace.result
+
+
 def test_rejection_scope():
     """The upper half of a normal prior, a likelihood of standard deviation 1/2, y = 1: a normal cut off at zero."""
     from scipy import stats

@@ -363,7 +363,8 @@ def test_nothing_is_left_after_an_exception():
             ppl.prior(model, 100, progress=False)
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, work)
+    with pytest.raises(ZeroDivisionError):
+        work()
 
 
 def test_nothing_is_left_when_a_model_is_forgotten():
