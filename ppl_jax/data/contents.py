@@ -1,0 +1,330 @@
+"""What the shards of a dataset hold: the catalogue of blocks, groups, layouts and types.
+
+Opening reads the headers and directories of all blocks and checks their checksums, so that whatever is read later is
+where the catalogue says. Payloads are only mapped. The catalogue is made of arrays: some fifty bytes for each group of
+traces of one layout in one block, and four for each site of each layout.
+
+Traces have two numbers: their place in the *sequence*, the order of execution, and type and *row*, counted within the
+type in the order of the sequence. Neither depends on how the work was divided among processes, nor on where blocks end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from ppl_jax.data.blocks import Run, read_directory, unpack_objects
+from ppl_jax.data.encoding import Columns, Places, columns_of, locate
+from ppl_jax.data.frames import Frame, Scan
+from ppl_jax.data.shardmap import ShardMap, pick, pick_runs, places_at
+from ppl_jax.data.types import Fields, TypeLayout, field_columns, fields_of
+from ppl_jax.data.vocabulary import Vocabulary
+from ppl_jax.errors import StorageError
+from ppl_jax.storage import RowLayout, TraceTable
+
+_LAYOUTS_KEPT = 1024  # row layouts that are kept once they were built
+_PLACES_KEPT = 1 << 22  # places of columns that are kept once they were computed, 17 bytes each
+
+
+class Block(NamedTuple):
+    """A block of the sequence: the number of its shard, its frame and what remains of its directory."""
+
+    shard: int
+    frame: Frame
+    run: Run | None
+    objects: tuple[int, int]
+    order: tuple[int, int]
+
+
+class TypePlaces(NamedTuple):
+    """What is needed to read the fields of a type: its layout and fields, and where they are in each of its groups."""
+
+    layout: TypeLayout
+    fields: Fields
+    places: Places
+    shards: np.ndarray
+
+
+class Contents:
+    """The catalogue of a dataset.
+
+    Args:
+      paths: the shards, in order.
+      scans: what ``frames.scan`` found in each.
+      recover: leaves out blocks that are damaged, and says so in ``problems``, in place of an error.
+      check: whether a block's numbers are checked against their checksum when they are first read.
+
+    Raises:
+      StorageError: a block is damaged; names the file and the block.
+
+    Attributes:
+      blocks: in the order of the sequence.
+      block_ends: where in the sequence each block ends, int64 (b,).
+      type_counts: rows of each type, int64 (t,).
+    """
+
+    def __init__(self, paths: Sequence[Path], scans: Sequence[Scan], recover: bool = False, check: bool = True):
+        self.problems: list[str] = []
+        self._recover = recover
+        self.vocabulary = Vocabulary()
+        self.shards: list[ShardMap] = []
+        found: list[tuple[Block, dict[str, np.ndarray]]] = []
+        for path, shard_scan in zip(paths, scans, strict=True):
+            for problem in shard_scan.problems:
+                self._complain(problem)
+            if not shard_scan.frames:
+                continue
+            self.shards.append(ShardMap(path, shard_scan.length, check))
+            self.vocabulary.begin_shard()
+            for frame in shard_scan.frames:
+                try:
+                    found.append(self._read(len(self.shards) - 1, frame))
+                except StorageError as error:
+                    self._complain(f"{path}, block {frame.number} (at byte {frame.start}): {error}")
+        found = self._without_repetitions(_in_sequence(found))
+        self.blocks = [block for block, _ in found]
+        self.block_ends = np.cumsum([block.frame.traces for block in self.blocks], dtype=np.int64)
+        self._catalogue([columns for _, columns in found])
+        self._layouts: OrderedDict[int, tuple[RowLayout, Columns]] = OrderedDict()
+        self._places: OrderedDict[int, TypePlaces] = OrderedDict()
+        self._places_size = 0
+
+    def _complain(self, problem: str) -> None:
+        self.problems.append(problem)
+        if not self._recover:
+            raise StorageError(
+                f"{problem} Restore the file from a copy, or read what is whole with open_dataset(..., recover=True); "
+                "`ppl-jax dataset verify` lists all that is damaged."
+            )
+
+    def _read(self, shard: int, frame: Frame) -> tuple[Block, dict[str, np.ndarray]]:
+        data = self.shards[shard].part(frame.directory_start, frame.directory_length)
+        if crc32(data) != frame.directory_checksum:
+            raise StorageError("the checksum of the directory is wrong.")
+        directory = read_directory(data, frame.end - frame.payload_start)
+        layouts = self.vocabulary.extend(directory)
+        rows = directory.group_rows
+        columns = np.array(self.vocabulary.layout_columns, dtype=np.int64)[layouts]
+        if int(rows.sum()) != frame.traces or directory.codes_start + int(columns.sum()) > frame.directory_length:
+            raise StorageError("the directory contradicts the header.")
+        codes = frame.directory_start + directory.codes_start + np.cumsum(columns) - columns
+        starts = frame.payload_start + directory.group_starts
+        kept = Block(shard, frame, directory.run, directory.objects, directory.order)
+        return kept, {"layout": layouts, "rows": rows, "start": starts, "codes": codes}
+
+    def _without_repetitions(self, found: list[tuple[Block, dict]]) -> list[tuple[Block, dict]]:
+        """Without blocks whose executions another block already holds."""
+        kept: list[tuple[Block, dict]] = []
+        for block, columns in found:
+            before = kept[-1][0] if kept else None
+            if before is not None and before.run and block.run and before.run[:2] == block.run[:2]:
+                end = before.run.start + before.frame.traces
+                if block.run.start < end:
+                    first, second = (self.shards[one.shard].path for one in (before, block))
+                    self._complain(
+                        f"{first} and {second} both hold executions {block.run.start} to "
+                        f"{min(end, block.run.start + block.frame.traces) - 1} of seed {block.run.seed}: the same traces "
+                        "twice. Give each process its own range with start=..., or its own seed."
+                    )
+                    continue
+            kept.append((block, columns))
+        return kept
+
+    def _catalogue(self, parts: list[dict[str, np.ndarray]]) -> None:
+        """Concatenates the groups of all blocks, numbers types by first appearance, and sorts groups by type."""
+        empty = np.empty(0, np.int64)
+        layouts, self._rows, self._starts, self._codes = (
+            np.concatenate([part[name] for part in parts]) if parts else empty
+            for name in ("layout", "rows", "start", "codes")
+        )
+        counts = [len(part["rows"]) for part in parts]
+        self._block_of = np.repeat(np.arange(len(parts), dtype=np.int32), counts)
+        self._shard_of = np.array([block.shard for block in self.blocks], dtype=np.int32)[self._block_of]
+        self._layout_of = layouts.astype(np.int32)
+        self._ends = np.cumsum(self._rows)  # in the order of blocks and groups
+        types = np.array(self.vocabulary.layout_types, dtype=np.int64)[layouts]
+        present, first, inverse = np.unique(types, return_index=True, return_inverse=True)
+        appearance = np.argsort(first)
+        self._type_names = present[appearance]  # what the vocabulary calls the types
+        rank = np.empty(len(present), np.int64)
+        rank[appearance] = np.arange(len(present))
+        self._type_of = rank[inverse].astype(np.int32)
+        self._by_type = np.argsort(self._type_of, kind="stable")
+        self._type_ends = np.cumsum(self._rows[self._by_type])
+        self.type_counts = np.bincount(self._type_of, self._rows, len(present)).astype(np.int64)
+        self._type_groups = np.searchsorted(self._type_of[self._by_type], np.arange(len(present) + 1))
+        self._type_base = np.cumsum(self.type_counts) - self.type_counts
+
+    # -- what there is ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return int(self.block_ends[-1]) if len(self.block_ends) else 0
+
+    def layout(self, number: int) -> tuple[RowLayout, Columns]:
+        """A row layout and how its rows are cut into columns."""
+        found = self._layouts.get(number)
+        if found is None:
+            layout = self.vocabulary.row_layout(number)
+            found = self._layouts[number] = layout, columns_of(layout)
+            if len(self._layouts) > _LAYOUTS_KEPT:
+                self._layouts.popitem(last=False)
+        return found
+
+    def type_layout(self, number: int) -> TypeLayout:
+        """The layout of a type."""
+        return self.vocabulary.type_layout(int(self._type_names[number]))
+
+    @property
+    def layout_numbers(self) -> np.ndarray:
+        """The row layouts that occur, in order of first appearance, int64."""
+        present, first = np.unique(self._layout_of, return_index=True)
+        return present[np.argsort(first)].astype(np.int64)
+
+    # -- where traces are ------------------------------------------------------------------------------------------
+
+    def rows_before(self, place: int) -> np.ndarray:
+        """How many rows of each type stand before a place of the sequence, int64 (t,)."""
+        block = int(np.searchsorted(self.block_ends, place, side="right"))
+        first = int(np.searchsorted(self._block_of, block))
+        counts = np.bincount(self._type_of[:first], self._rows[:first], len(self.type_counts)).astype(np.int64)
+        rest = place - (int(self.block_ends[block - 1]) if block else 0)
+        if rest:
+            groups, _ = self.find(np.arange(place - rest, place))
+            counts += np.bincount(self._type_of[groups], minlength=len(counts))
+        return counts
+
+    def find(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The group, and the row in it, of traces at places of the sequence, int64 (n,)."""
+        blocks = np.searchsorted(self.block_ends, places, side="right")
+        slots = places.astype(np.int64)
+        for number in np.unique(blocks).tolist():
+            block = self.blocks[number]
+            start, length = block.order
+            if length:
+                chosen = blocks == number
+                first = int(self.block_ends[number]) - block.frame.traces
+                self.shards[block.shard].check_payload(block.frame)
+                view = self.shards[block.shard].bytes[block.frame.payload_start + start :][:length]
+                order = view.view("<u2" if length == 2 * block.frame.traces else "<u4")
+                slots[chosen] = first + order[slots[chosen] - first]
+        groups = np.searchsorted(self._ends, slots, side="right")
+        return groups, slots - (self._ends[groups] - self._rows[groups])
+
+    def find_rows(self, types: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The place in the groups sorted by type, and the row in that group, of rows of types, int64 (n,)."""
+        position = self._type_base[types] + rows
+        groups = np.searchsorted(self._type_ends, position, side="right")
+        return groups, position - (self._type_ends[groups] - self._rows[self._by_type[groups]])
+
+    def groups_sorted(self, sorted_groups: np.ndarray) -> np.ndarray:
+        """The numbers of groups given by their place among those sorted by type."""
+        return self._by_type[sorted_groups]
+
+    def first_group(self, number: int) -> int:
+        """Where among the groups sorted by type those of a type begin."""
+        return int(self._type_groups[number])
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def type_places(self, number: int) -> TypePlaces:
+        """Where the fields of a type are, for each of its groups."""
+        found = self._places.get(number)
+        if found is None:
+            groups = self._by_type[self._type_groups[number] : self._type_groups[number + 1]]
+            layout = self.type_layout(number)
+            fields = fields_of(layout)
+            shape = len(groups), len(fields.sizes)
+            places = Places(np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint8))
+            for kind in np.unique(self._layout_of[groups]).tolist():
+                row_layout, columns = self.layout(kind)
+                own = np.flatnonzero(self._layout_of[groups] == kind)
+                chosen = field_columns(row_layout.sites, columns)
+                for whole, part in zip(places, self.group_places(groups[own], columns), strict=True):
+                    whole[own] = part[:, chosen]
+            found = self._places[number] = TypePlaces(layout, fields, places, self._shard_of[groups])
+            self._places_size += places.base.size
+            while self._places_size > _PLACES_KEPT and len(self._places) > 1:
+                self._places_size -= self._places.popitem(last=False)[1].places.base.size
+        return found
+
+    def group_places(self, groups: np.ndarray, columns: Columns) -> Places:
+        """Where the columns of groups of one layout are."""
+        count = len(columns.sizes)
+        codes = np.empty((len(groups), count), np.uint8)
+        shards = self._shard_of[groups]
+        for shard in np.unique(shards).tolist():
+            own = shards == shard
+            codes[own] = self.shards[shard].bytes[self._codes[groups[own], None] + np.arange(count)]
+        return locate(self._starts[groups], self._rows[groups], codes, columns.sizes)
+
+    def check_groups(self, groups: np.ndarray) -> None:
+        """Checks the blocks of groups that were not read before.
+
+        Raises:
+          StorageError: one is damaged.
+        """
+        for number in np.unique(self._block_of[groups]).tolist():
+            block = self.blocks[number]
+            self.shards[block.shard].check_payload(block.frame)
+
+    def table(self, groups: np.ndarray, rows: np.ndarray) -> tuple[TraceTable, np.ndarray]:
+        """Whole traces, copied: rows ``rows`` (n,) of groups ``groups`` (n,); and their log weights, float64 (n,)."""
+        self.check_groups(groups)
+        kinds_found, kinds = np.unique(self._layout_of[groups], return_inverse=True)
+        layouts = [self.layout(kind) for kind in kinds_found.tolist()]
+        widths = np.array([layout.width + 1 for layout, _ in layouts], dtype=np.int64)
+        order = np.argsort(kinds, kind="stable")
+        ends = np.cumsum(widths[kinds[order]])
+        starts = np.empty(len(groups), np.int64)
+        starts[order] = ends - widths[kinds[order]]
+        heap = np.empty(int(ends[-1]) if len(ends) else 0)
+        objects: list = []
+        for kind, (layout, columns) in enumerate(layouts):
+            own = np.flatnonzero(kinds == kind)
+            numbers = heap[starts[own[0]] :][: len(own) * (layout.width + 1)].reshape(len(own), layout.width + 1)
+            self._fill(numbers, groups[own], rows[own], columns)
+            if layout.object_places.size:
+                self._take_objects(numbers, layout.object_places, groups[own], objects)
+        log_weights = heap[starts + widths[kinds] - 1] if len(starts) else np.empty(0)
+        return TraceTable([layout for layout, _ in layouts], heap, starts, kinds.astype(np.int32), objects), log_weights
+
+    def _fill(self, numbers: np.ndarray, groups: np.ndarray, rows: np.ndarray, columns: Columns) -> None:
+        """Whole rows of one layout, the log weight last, into ``numbers`` (n, width + 1)."""
+        present, inverse = np.unique(groups, return_inverse=True)
+        places = self.group_places(present, columns)
+        base, code = places_at(places, inverse, rows)
+        shards = self._shard_of[groups]
+        single = columns.sizes == 1
+        numbers[:, columns.starts[single]] = pick(self.shards, shards, base[:, single], code[:, single])
+        for column in np.flatnonzero(~single).tolist():
+            start, size = int(columns.starts[column]), int(columns.sizes[column])
+            numbers[:, start : start + size] = pick_runs(self.shards, shards, base[:, column], code[:, column], size)
+
+    def _take_objects(self, numbers: np.ndarray, places: np.ndarray, groups: np.ndarray, objects: list) -> None:
+        """Puts numbers of ``objects`` in place of those of the blocks."""
+        blocks = self._block_of[groups]
+        for number in np.unique(blocks).tolist():
+            block = self.blocks[number]
+            start, length = block.objects
+            own = np.ix_(np.flatnonzero(blocks == number), places)
+            found = unpack_objects(self.shards[block.shard].part(block.frame.payload_start + start, length))
+            used, inverse = np.unique(numbers[own], return_inverse=True)
+            numbers[own] = len(objects) + inverse.reshape(numbers[own].shape)
+            objects += [found[int(one)] for one in used.tolist()]
+
+
+def _in_sequence(found: list[tuple[Block, dict]]) -> list[tuple[Block, dict]]:
+    """Blocks of one run in order of execution, runs in order of appearance, what is of no run where it appears."""
+    rank: dict[object, int] = {}
+
+    def key(item: tuple[Block, dict]) -> tuple[int, int]:
+        block = item[0]
+        identity = ("shard", block.shard) if block.run is None else block.run[:2]
+        return rank.setdefault(identity, len(rank)), block.frame.number if block.run is None else block.run.start
+
+    return sorted(found, key=key)

@@ -1,0 +1,250 @@
+"""How the rows of traces become columns of bytes, and where in them each number is found again.
+
+Within a block, the traces of one layout make a *group*. A row is cut into *columns*: a scalar, or an array that belongs
+together. Each column is stored as the smallest of a few formats that gives every number back bit for bit; a column of
+which all rows are equal is stored once, one that equals an earlier column not at all. What is read at random must not
+have to be unpacked, so there is nothing cleverer: number (row r, item i) of a column stands at base + r * step + i * size.
+
+A group's bytes hold the columns ordered by the size of their numbers, the largest first, each column row by row. The
+codes of its columns, one byte each, say all that is needed to find them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ppl_jax.errors import StorageError
+from ppl_jax.primitives import TAG
+from ppl_jax.storage.layouts import RowLayout, SiteLayout
+from ppl_jax.storage.templates import children, size
+
+# A code is the place of a format in this list. The first is for a column of equal rows; the order is that in the file.
+FORMATS = tuple(np.dtype(name) for name in ("<f8", "<f8", "<f4", "<i4", "<f2", "<i2", "u1"))
+CONSTANT, FLOAT64, FLOAT32, INT32, FLOAT16, INT16, UINT8 = range(7)
+SAME_AS = 16  # codes from here on: the column is that of (code - SAME_AS + 1) columns before
+_FARTHEST = 255 - SAME_AS + 1
+_LOSSY = {"float64": None, "float32": FLOAT32, "float16": FLOAT16}
+_LOOK_FIRST = 32  # rows that show most columns to be no integers, before all are looked at
+
+
+class Columns(NamedTuple):
+    """How the rows of a layout are cut: ``starts`` and ``sizes`` of the columns, int64 (c,); the last is the log weight.
+
+    ``values`` and ``distributions`` give for each site the column of its value and the range of columns of its
+    distribution's numbers; None and an empty range where there is none. What has no numbers has no column.
+    """
+
+    starts: np.ndarray
+    sizes: np.ndarray
+    values: tuple[int | None, ...]
+    distributions: tuple[range, ...]
+
+
+def columns_of(layout: RowLayout) -> Columns:
+    """The columns of a layout: log importance weight, sites, result, log weight."""
+    sizes: list[int] = [1]
+    values: list[int | None] = []
+    distributions = []
+    for site in layout.sites:
+        value, distribution, proposal = site_sizes(site)
+        values.append(len(sizes) if value and site.kind != TAG else None)
+        sizes += value
+        distributions.append(range(len(sizes), len(sizes) + len(distribution)))
+        sizes += distribution + proposal
+    sizes += template_sizes(layout.result) + [1]
+    widths = np.array(sizes, dtype=np.int64)
+    return Columns(np.cumsum(widths) - widths, widths, tuple(values), tuple(distributions))
+
+
+def site_sizes(site: SiteLayout) -> tuple[list[int], list[int], list[int]]:
+    """Numbers in each column of a site: of its value, its distribution, its proposal."""
+    if site.kind == TAG:
+        value = template_sizes(site.value)
+    else:
+        value = [] if site.value is None else _positive([math.prod(site.value)])
+    return value, _positive(distribution_sizes(site.distribution)), _positive(distribution_sizes(site.proposal))
+
+
+def template_sizes(template: tuple) -> list[int]:
+    """Numbers in each column of a tag or result: its scalars and arrays."""
+    if template[0] in ("tuple", "list", "dict"):
+        return [number for child in children(template) for number in template_sizes(child)]
+    return _positive([size(template)])
+
+
+def distribution_sizes(distribution: Sequence | None) -> list[int]:
+    """Numbers in each column of a distribution: one column for each parameter, those of a mixture one after the other."""
+    if distribution is None:
+        return []
+    if distribution[0] == "Mixture":
+        parts = [distribution_sizes(component) for component in distribution[2]]
+        return [math.prod(distribution[1]), *(number for part in parts for number in part)]
+    return [math.prod(shape) for shape in distribution[1:]]
+
+
+def _positive(sizes: list[int]) -> list[int]:
+    return [number for number in sizes if number]
+
+
+def requested_formats(layout: RowLayout, columns: Columns, dtypes: Mapping[str, str]) -> dict[int, int]:
+    """Column -> format asked for by the name of its site."""
+    found = {}
+    for site, value, distribution in zip(layout.sites, columns.values, columns.distributions, strict=True):
+        code = _LOSSY[dtypes[site.name]] if site.name in dtypes else None
+        if code is not None and value is not None:
+            found.update(dict.fromkeys([value, *distribution], code))
+    return found
+
+
+def check_dtypes(dtypes: Mapping[str, str] | None) -> dict[str, str]:
+    """Formats asked for by name, checked.
+
+    Raises:
+      ValueError: a format is not one of float64, float32, float16.
+    """
+    checked = dict(dtypes or {})
+    for name, dtype in checked.items():
+        if dtype not in _LOSSY:
+            raise ValueError(
+                f"dtypes[{name!r}] must be one of {', '.join(_LOSSY)}, got {dtype!r}. Numbers that are whole are stored "
+                "as small integers without being asked."
+            )
+    return checked
+
+
+def encode(numbers: np.ndarray, columns: Columns, requested: Mapping[int, int], place: str) -> tuple[np.ndarray, bytes]:
+    """The columns of a group as bytes.
+
+    Args:
+      numbers: float64 (n, width), C-contiguous; the rows, log weight last.
+      columns: how they are cut.
+      requested: column -> format that it is stored in although it does not hold every number exactly.
+      place: what is being written, for error messages.
+
+    Returns:
+      The codes, uint8 (c,), and the bytes, a multiple of 8.
+
+    Raises:
+      StorageError: a number is too large for the format that was asked for.
+    """
+    bits = numbers.view(np.int64)
+    codes = np.zeros(len(columns.sizes), np.uint8)
+    varying = np.flatnonzero(np.logical_or.reduceat((bits != bits[0]).any(axis=0), columns.starts))
+    prints = np.add.reduceat(bits.sum(axis=0), columns.starts) if varying.size else ()
+    seen: dict[tuple[int, int], int] = {}
+    parts: list[list[bytes]] = [[] for _ in FORMATS]
+    for column in varying.tolist():
+        part = slice(int(columns.starts[column]), int(columns.starts[column] + columns.sizes[column]))
+        key = (int(columns.sizes[column]), int(prints[column]))
+        other = seen.setdefault(key, column)
+        if other != column and column - other <= _FARTHEST and requested.get(column) == requested.get(other):
+            start = int(columns.starts[other])
+            if np.array_equal(bits[:, part], bits[:, start : start + key[0]]):
+                codes[column] = SAME_AS + column - other - 1
+                continue
+        seen[key] = column
+        code = _smallest(numbers[:, part])
+        wish = requested.get(column)
+        if wish is not None and FORMATS[code].itemsize > FORMATS[wish].itemsize:
+            code = wish
+            _check_range(numbers[:, part], code, place)
+        codes[column] = code
+        with np.errstate(all="ignore"):
+            parts[code].append(numbers[:, part].astype(FORMATS[code]).tobytes())
+    constant = np.repeat(codes == CONSTANT, columns.sizes)
+    parts[CONSTANT].append(numbers[0, constant].tobytes())
+    data = b"".join(data for part in parts for data in part)
+    return codes, data + bytes(-len(data) % 8)
+
+
+def _smallest(column: np.ndarray) -> int:
+    """The smallest format that gives back every bit of a column that is not constant."""
+    first = column[:_LOOK_FIRST]
+    with np.errstate(all="ignore"):
+        if _survives(first, np.dtype(np.int32)) and _survives(column, np.dtype(np.int32)):
+            low, high = column.min(), column.max()
+            return UINT8 if low >= 0 and high <= 255 else INT16 if -(2**15) <= low and high < 2**15 else INT32
+        if _survives(first, FORMATS[FLOAT32]) and _survives(column, FORMATS[FLOAT32]):
+            return FLOAT32
+    return FLOAT64
+
+
+def _survives(column: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether conversion there and back changes no bit (that of -0.0 and of NaN included)."""
+    back = column.astype(dtype).astype(np.float64)
+    return bool(np.array_equal(back.view(np.int64), np.ascontiguousarray(column).view(np.int64)))
+
+
+def _check_range(column: np.ndarray, code: int, place: str) -> None:
+    largest = float(np.max(np.abs(column), initial=0.0, where=np.isfinite(column)))
+    if largest > np.finfo(FORMATS[code]).max:
+        raise StorageError(
+            f"{place}: the number {largest:g} is too large for {FORMATS[code].name}, which was asked for. Ask for a "
+            "wider format in dtypes=..."
+        )
+
+
+class Places(NamedTuple):
+    """Where the columns of several groups are: bytes from the start of the file, bytes from row to row, formats.
+
+    All have the shape (g, c).
+    """
+
+    base: np.ndarray
+    step: np.ndarray
+    code: np.ndarray
+
+
+def locate(starts: np.ndarray, rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> Places:
+    """Where the columns of groups of one layout are.
+
+    Args:
+      starts: where the bytes of each group begin, int64 (g,).
+      rows: rows of each group, int64 (g,).
+      codes: uint8 (g, c).
+      sizes: numbers in each column, int64 (c,).
+    """
+    base, step, found = _locate_own(starts, rows, codes, sizes)
+    shared = codes >= SAME_AS
+    if shared.any():
+        target = np.arange(codes.shape[1]) - np.where(shared, codes.astype(np.int64) - SAME_AS + 1, 0)
+        while True:  # an earlier column may itself be that of one before it
+            further = np.take_along_axis(target, target, axis=1)
+            if np.array_equal(further, target):
+                break
+            target = further
+        base, step, found = (np.take_along_axis(array, target, axis=1) for array in (base, step, found))
+    return Places(base, step, found)
+
+
+_ITEM = np.array([dtype.itemsize for dtype in FORMATS], dtype=np.int64)
+
+
+def _locate_own(
+    starts: np.ndarray, rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    own = np.where(codes < len(FORMATS), codes, CONSTANT)
+    lengths = _ITEM[own] * sizes
+    step = np.where(own == CONSTANT, 0, lengths)
+    lengths = np.where(codes >= SAME_AS, 0, np.where(own == CONSTANT, lengths, lengths * rows[:, None]))
+    base = np.zeros(codes.shape, np.int64)
+    position = starts.astype(np.int64).copy()
+    for code in range(len(FORMATS)):
+        mine = np.where(own == code, lengths, 0)
+        if code == CONSTANT or mine.any():
+            ends = np.cumsum(mine, axis=1)
+            base += np.where(own == code, position[:, None] + ends - mine, 0)
+            position += ends[:, -1]
+    return base, step, own
+
+
+def encoded_length(rows: int, codes: np.ndarray, sizes: np.ndarray) -> int:
+    """Bytes of a group, a multiple of 8."""
+    own = np.where(codes < len(FORMATS), codes, CONSTANT)
+    lengths = _ITEM[own] * sizes * np.where(own == CONSTANT, 1, rows)
+    length = int(lengths[codes < SAME_AS].sum())
+    return length + -length % 8
