@@ -4,7 +4,8 @@ The public API is what this file names; ``ppl_jax.distributions`` and ``ppl_jax.
 users import besides it.
 """
 
-from ppl_jax import distributions, handlers
+from ppl_jax import data, distributions, handlers
+from ppl_jax.data import Dataset, open_dataset, save_dataset
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
     DegenerateWeightsError,
@@ -38,6 +39,8 @@ __all__ = [
     "sample", "observe", "factor", "tag", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # traces on disk
+    "save_dataset", "open_dataset", "Dataset", "data",
     # what they return
     "Empirical", "Site", "Trace", "TraceType",
     # what can go wrong

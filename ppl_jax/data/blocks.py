@@ -41,7 +41,10 @@ class Run(NamedTuple):
 
 
 class Directory(NamedTuple):
-    """What a block says of itself; positions count from the start of the payload, ``codes`` from that of the directory."""
+    """What a block says of itself.
+
+    Positions count from the start of the payload, ``codes_start`` from that of the directory.
+    """
 
     run: Run | None
     known: list[int]
@@ -79,7 +82,7 @@ class Vocabulary:
         """The number of a layout, its columns, and the formats asked for."""
         known = self._by_identity.get(id(layout))
         if known is None or known[0] is not layout:
-            if len(self._by_identity) >= 4096:  # bounded: traces in memory bring new layout objects with every table
+            if len(self._by_identity) >= 1 << 14:  # bounded: traces in memory bring new layout objects with every table
                 self._by_identity.clear()
             columns = columns_of(layout)
             known = layout, self._number(layout), columns, requested_formats(layout, columns, self._dtypes)
@@ -87,7 +90,7 @@ class Vocabulary:
         return known[1:]
 
     def _number(self, layout: RowLayout) -> int:
-        strings, sites, results, layouts = self._entries
+        _, sites, results, layouts = self._entries
         numbers = []
         for site in layout.sites:
             number = self._sites.setdefault(site, len(sites))
@@ -128,7 +131,7 @@ def pack(
     """Directory and payload of a block.
 
     Raises:
-      StorageError: a trace holds what cannot be stored without pickle, or a number is too large for the format asked for.
+      StorageError: a trace holds what cannot be stored without pickle, or a number is too large for its format.
     """
     table.check_storable()
     objects: dict[Any, int] = {}
@@ -148,7 +151,7 @@ def pack(
         data_of.append(data)
     slots = np.empty(len(table), np.uint32 if len(table) > 1 << 16 else np.uint16)
     slots[np.concatenate(rows_of)] = np.arange(len(table))
-    in_order = bool(np.all(slots[1:] > slots[:-1]))
+    in_order = np.array_equal(slots, np.arange(len(table)))
     order = b"" if in_order else slots.astype(slots.dtype.newbyteorder("<")).tobytes()
     texts = _json(list(objects)) if objects else b""
     head = _padded(order) + _padded(texts)
@@ -194,7 +197,7 @@ def _padded(data: bytes) -> bytes:
 
 def unpack_objects(data: bytes) -> list[Any]:
     """The objects of a block."""
-    return [value for value in json.loads(data)]
+    return list(json.loads(data))
 
 
 def read_directory(data: bytes, payload_length: int) -> Directory:

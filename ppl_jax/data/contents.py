@@ -128,8 +128,8 @@ class Contents:
                     first, second = (self.shards[one.shard].path for one in (before, block))
                     self._complain(
                         f"{first} and {second} both hold executions {block.run.start} to "
-                        f"{min(end, block.run.start + block.frame.traces) - 1} of seed {block.run.seed}: the same traces "
-                        "twice. Give each process its own range with start=..., or its own seed."
+                        f"{min(end, block.run.start + block.frame.traces) - 1} of seed {block.run.seed}: the same "
+                        "traces twice. Give each process its own range with start=..., or its own seed."
                     )
                     continue
             kept.append((block, columns))

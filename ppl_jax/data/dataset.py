@@ -1,7 +1,7 @@
 """Dataset: traces on disk, opened to be read one by one, by type, or at random; and appended to.
 
-Nothing is loaded when a dataset is opened but the catalogue of what there is (see ``contents``): traces are read through
-memory maps, and what a training run reads it does not keep.
+Nothing is loaded when a dataset is opened but the catalogue of what there is (see ``contents``): traces are read
+through memory maps, and what a training run reads it does not keep.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_jax.data.blocks import Run
 from ppl_jax.data.contents import Contents
 from ppl_jax.data.folder import create, find
 from ppl_jax.data.minibatches import Minibatch, Source, StoredRows, by_type, grouped, mixed
@@ -274,6 +275,31 @@ class Dataset(Source, Sequence[Trace]):
             Dataset(self.path, self._contents, middle, self._stop),
         )
 
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def ranges(self, source: str, seed: int) -> list[tuple[int, int]]:
+        """Which executions of a run the dataset holds: (first, last + 1) of each gapless part, in order.
+
+        Args:
+          source: what ran the model, "host" or "jax".
+          seed: of the run.
+        """
+        found: list[tuple[int, int]] = []
+        for block in self._contents.blocks:
+            if block.run is not None and block.run[:2] == (source, seed):
+                end = block.run.start + block.frame.traces
+                if found and found[-1][1] == block.run.start:
+                    found[-1] = found[-1][0], end
+                else:
+                    found.append((block.run.start, end))
+        return found
+
+    def run_starts(self) -> Iterator[tuple[int, Run]]:
+        """The first trace of each block of which it is known: its place, and which execution of which run it is."""
+        for block, end in zip(self._contents.blocks, self._contents.block_ends.tolist(), strict=True):
+            if block.run is not None:
+                yield end - block.frame.traces, block.run
+
     # -- appending -------------------------------------------------------------------------------------------------
 
     def append(self, traces: Empirical | TraceTable, log_weights: np.ndarray | None = None) -> None:
@@ -305,8 +331,8 @@ def _traces_of(traces: Any, log_weights: np.ndarray | None) -> tuple[TraceTable,
     if isinstance(traces, Empirical):
         if not isinstance(traces.values, TraceTable):
             raise StorageError(
-                "A dataset holds traces, but the values of this Empirical are something else. Append the Empirical that "
-                "the engine returned."
+                "A dataset holds traces, but the values of this Empirical are something else. Append the Empirical "
+                "that the engine returned."
             )
         return traces.values, traces.log_weights
     if not isinstance(traces, TraceTable):
@@ -327,7 +353,7 @@ def open_dataset(path: str | Path, *, recover: bool = False, check: bool = True)
 
     Args:
       path: its folder.
-      recover: leaves out what is damaged or missing, which ``problems`` of the dataset then names, in place of an error.
+      recover: leaves out what is damaged or missing, in place of an error; ``problems`` of the dataset then names it.
       check: checks the numbers of each block against their checksum when they are read for the first time.
 
     Raises:

@@ -3,7 +3,7 @@
 Within a block, the traces of one layout make a *group*. A row is cut into *columns*: a scalar, or an array that belongs
 together. Each column is stored as the smallest of a few formats that gives every number back bit for bit; a column of
 which all rows are equal is stored once, one that equals an earlier column not at all. What is read at random must not
-have to be unpacked, so there is nothing cleverer: number (row r, item i) of a column stands at base + r * step + i * size.
+have to be unpacked, so there is nothing cleverer: item i of row r of a column stands at base + r * step + i * size.
 
 A group's bytes hold the columns ordered by the size of their numbers, the largest first, each column row by row. The
 codes of its columns, one byte each, say all that is needed to find them.
@@ -32,8 +32,9 @@ _LOOK_FIRST = 32  # rows that show most columns to be no integers, before all ar
 
 
 class Columns(NamedTuple):
-    """How the rows of a layout are cut: ``starts`` and ``sizes`` of the columns, int64 (c,); the last is the log weight.
+    """How the rows of a layout are cut: ``starts`` and ``sizes`` of the columns, int64 (c,).
 
+    The last column is the log weight.
     ``values`` and ``distributions`` give for each site the column of its value and the range of columns of its
     distribution's numbers; None and an empty range where there is none. What has no numbers has no column.
     """
@@ -55,7 +56,7 @@ def columns_of(layout: RowLayout) -> Columns:
         sizes += value
         distributions.append(range(len(sizes), len(sizes) + len(distribution)))
         sizes += distribution + proposal
-    sizes += template_sizes(layout.result) + [1]
+    sizes += [*template_sizes(layout.result), 1]
     widths = np.array(sizes, dtype=np.int64)
     return Columns(np.cumsum(widths) - widths, widths, tuple(values), tuple(distributions))
 
@@ -77,7 +78,7 @@ def template_sizes(template: tuple) -> list[int]:
 
 
 def distribution_sizes(distribution: Sequence | None) -> list[int]:
-    """Numbers in each column of a distribution: one column for each parameter, those of a mixture one after the other."""
+    """Numbers in each column of a distribution: a column for each parameter, of a mixture for each component's."""
     if distribution is None:
         return []
     if distribution[0] == "Mixture":
@@ -94,7 +95,7 @@ def requested_formats(layout: RowLayout, columns: Columns, dtypes: Mapping[str, 
     """Column -> format asked for by the name of its site."""
     found = {}
     for site, value, distribution in zip(layout.sites, columns.values, columns.distributions, strict=True):
-        code = _LOSSY[dtypes[site.name]] if site.name in dtypes else None
+        code = _LOSSY[dtypes[site.name]] if site.name is not None and site.name in dtypes else None
         if code is not None and value is not None:
             found.update(dict.fromkeys([value, *distribution], code))
     return found
@@ -110,8 +111,8 @@ def check_dtypes(dtypes: Mapping[str, str] | None) -> dict[str, str]:
     for name, dtype in checked.items():
         if dtype not in _LOSSY:
             raise ValueError(
-                f"dtypes[{name!r}] must be one of {', '.join(_LOSSY)}, got {dtype!r}. Numbers that are whole are stored "
-                "as small integers without being asked."
+                f"dtypes[{name!r}] must be one of {', '.join(_LOSSY)}, got {dtype!r}. Numbers that are whole are "
+                "stored as small integers without being asked."
             )
     return checked
 
@@ -134,49 +135,91 @@ def encode(numbers: np.ndarray, columns: Columns, requested: Mapping[int, int], 
     bits = numbers.view(np.int64)
     codes = np.zeros(len(columns.sizes), np.uint8)
     varying = np.flatnonzero(np.logical_or.reduceat((bits != bits[0]).any(axis=0), columns.starts))
-    prints = np.add.reduceat(bits.sum(axis=0), columns.starts) if varying.size else ()
-    seen: dict[tuple[int, int], int] = {}
-    parts: list[list[bytes]] = [[] for _ in FORMATS]
-    for column in varying.tolist():
-        part = slice(int(columns.starts[column]), int(columns.starts[column] + columns.sizes[column]))
-        key = (int(columns.sizes[column]), int(prints[column]))
-        other = seen.setdefault(key, column)
-        if other != column and column - other <= _FARTHEST and requested.get(column) == requested.get(other):
-            start = int(columns.starts[other])
-            if np.array_equal(bits[:, part], bits[:, start : start + key[0]]):
-                codes[column] = SAME_AS + column - other - 1
-                continue
-        seen[key] = column
-        code = _smallest(numbers[:, part])
-        wish = requested.get(column)
-        if wish is not None and FORMATS[code].itemsize > FORMATS[wish].itemsize:
-            code = wish
-            _check_range(numbers[:, part], code, place)
-        codes[column] = code
-        with np.errstate(all="ignore"):
-            parts[code].append(numbers[:, part].astype(FORMATS[code]).tobytes())
-    constant = np.repeat(codes == CONSTANT, columns.sizes)
-    parts[CONSTANT].append(numbers[0, constant].tobytes())
-    data = b"".join(data for part in parts for data in part)
-    return codes, data + bytes(-len(data) % 8)
+    own = varying[_find_repeated(bits, columns, varying, requested, codes)]
+    codes[own] = _smallest(numbers, columns, own)
+    for column, wish in requested.items():
+        if 0 < codes[column] < SAME_AS and FORMATS[codes[column]].itemsize > FORMATS[wish].itemsize:
+            codes[column] = wish
+            _check_range(numbers[:, _part(columns, column)], wish, place)
+    data = [numbers[0, np.repeat(codes == CONSTANT, columns.sizes)].tobytes()]
+    for code in range(1, len(FORMATS)):
+        chosen = np.flatnonzero(codes == code)
+        if chosen.size:
+            with np.errstate(all="ignore"):
+                data += _columns_as_bytes(numbers, columns, chosen, FORMATS[code])
+    length = sum(map(len, data))
+    return codes, b"".join([*data, bytes(-length % 8)])
 
 
-def _smallest(column: np.ndarray) -> int:
-    """The smallest format that gives back every bit of a column that is not constant."""
-    first = column[:_LOOK_FIRST]
+def _part(columns: Columns, column: int) -> slice:
+    return slice(int(columns.starts[column]), int(columns.starts[column] + columns.sizes[column]))
+
+
+def _find_repeated(
+    bits: np.ndarray, columns: Columns, varying: np.ndarray, requested: Mapping[int, int], codes: np.ndarray
+) -> np.ndarray:
+    """Writes the codes of columns that equal an earlier one; gives which of the varying ones do not, bool (v,)."""
+    own = np.ones(len(varying), bool)
+    if len(varying) < 2:
+        return own
+    prints = np.add.reduceat(bits.sum(axis=0), columns.starts)[varying].tolist()
+    if len(set(prints)) == len(prints):
+        return own
+    seen: dict[int, int] = {}
+    for place, (column, found) in enumerate(zip(varying.tolist(), prints, strict=True)):
+        other = seen.get(found)
+        if (
+            other is not None
+            and column - other <= _FARTHEST
+            and requested.get(column) == requested.get(other)
+            and np.array_equal(bits[:, _part(columns, column)], bits[:, _part(columns, other)])
+        ):
+            codes[column] = SAME_AS + column - other - 1
+            own[place] = False
+        else:
+            seen[found] = column
+    return own
+
+
+def _columns_as_bytes(numbers: np.ndarray, columns: Columns, chosen: np.ndarray, dtype: np.dtype) -> list[bytes]:
+    """The chosen columns one after the other, each row by row."""
+    if np.all(columns.sizes[chosen] == 1):
+        return [np.ascontiguousarray(numbers.T[columns.starts[chosen]], dtype).tobytes()]
+    return [numbers[:, _part(columns, column)].astype(dtype).tobytes() for column in chosen.tolist()]
+
+
+def _smallest(numbers: np.ndarray, columns: Columns, chosen: np.ndarray) -> np.ndarray:
+    """For each of the chosen columns the smallest format that gives back every bit, uint8 (k,)."""
+    codes = np.full(len(chosen), FLOAT64, np.uint8)
+    if len(chosen) == 0:
+        return codes
+    sizes = columns.sizes[chosen]
+    starts = np.cumsum(sizes) - sizes
+    of_number = np.repeat(np.arange(len(chosen)), sizes)
+    place = np.repeat(columns.starts[chosen] - starts, sizes) + np.arange(len(of_number))
     with np.errstate(all="ignore"):
-        if _survives(first, np.dtype(np.int32)) and _survives(column, np.dtype(np.int32)):
-            low, high = column.min(), column.max()
-            return UINT8 if low >= 0 and high <= 255 else INT16 if -(2**15) <= low and high < 2**15 else INT32
-        if _survives(first, FORMATS[FLOAT32]) and _survives(column, FORMATS[FLOAT32]):
-            return FLOAT32
-    return FLOAT64
+        first = numbers[:_LOOK_FIRST, place]
+        for code in (FLOAT32, INT32):
+            hopeful = np.logical_and.reduceat(_survives(first, FORMATS[code]), starts)
+            for k in np.flatnonzero(hopeful).tolist():
+                part = numbers[:, _part(columns, int(chosen[k]))]
+                if len(numbers) > _LOOK_FIRST and not _survives(part, FORMATS[code]).all():
+                    continue
+                codes[k] = _integer_format(part) if code == INT32 else code
+    return codes
 
 
-def _survives(column: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether conversion there and back changes no bit (that of -0.0 and of NaN included)."""
+def _integer_format(column: np.ndarray) -> int:
+    """The smallest integer format of a column of integers below 2**31."""
+    low, high = column.min(), column.max()
+    return UINT8 if low >= 0 and high <= 255 else INT16 if low >= -(2**15) and high < 2**15 else INT32
+
+
+def _survives(column: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """For which numbers of a row conversion there and back changes no bit (-0.0 and NaN included), bool (size,)."""
     back = column.astype(dtype).astype(np.float64)
-    return bool(np.array_equal(back.view(np.int64), np.ascontiguousarray(column).view(np.int64)))
+    survives: np.ndarray = (back.view(np.int64) == np.ascontiguousarray(column).view(np.int64)).all(axis=0)
+    return survives
 
 
 def _check_range(column: np.ndarray, code: int, place: str) -> None:

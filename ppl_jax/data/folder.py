@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from ppl_jax.data.frames import SIZE, Scan, scan
@@ -56,8 +56,8 @@ def create(path: Path) -> None:
         strangers = [found.name for found in path.iterdir() if found.name != LOCK and not found.name.startswith(".")]
         if strangers:
             raise StorageError(
-                f"{path} is no dataset, and not empty (it holds {strangers[0]!r}). Give a new folder, or remove what is "
-                "there."
+                f"{path} is no dataset, and not empty (it holds {strangers[0]!r}). Give a new folder, or remove what "
+                "is there."
             )
         with _locked(path):
             if not (path / MANIFEST).exists():
@@ -87,8 +87,8 @@ def read_manifest(path: Path) -> list[Listed]:
         content = json.loads(lines[0])
         if content["format"] != FORMAT:
             raise StorageError(
-                f"{file} has the format {content['format']!r}, but '{FORMAT}' was expected. Read it with the version of "
-                "ppl_jax that wrote it."
+                f"{file} has the format {content['format']!r}, but '{FORMAT}' was expected. Read it with the version "
+                "of ppl_jax that wrote it."
             )
         return [Listed(*entry) for entry in content["shards"]]
     except (ValueError, TypeError, LookupError) as error:
@@ -200,7 +200,7 @@ def _difference(file: Path, entry: Listed, found: Scan) -> str | None:
     """What is wrong with a shard that the manifest lists."""
     remedy = "Restore it from a copy, or read what is whole with open_dataset(..., recover=True)."
     if found.id and found.id.hex() != entry.id:
-        return f"{file} is not the shard that the dataset was made of (its id is {found.id.hex()}, not {entry.id}). {remedy}"
+        return f"{file} is not the shard that the dataset was made of (id {found.id.hex()}, not {entry.id}). {remedy}"
     size = file.stat().st_size
     if size < entry.bytes:
         return (

@@ -1,4 +1,4 @@
-"""Frames: how a shard's bytes are cut into blocks, each with checksums, so that what is whole can be told from what is not.
+"""Frames: how a shard's bytes are cut into blocks, each with checksums, so that whole can be told from damaged.
 
 A shard is a file that is only ever appended to, by one process. It begins with a header of 64 bytes and goes on with
 frames. A frame is a header of 64 bytes, a directory (what the block holds and where) and a payload (the numbers), each
@@ -24,7 +24,8 @@ VERSION = 1
 SIZE = 64  # bytes of a header
 _SHARD, _BLOCK, _END = b"PPLSHARD", b"PPLBLOCK", b"PPLCLOSE"
 _OPENING = struct.Struct("<8sII16s28sI")  # magic, version, 0, id of the shard, zeros, checksum
-# magic, bytes of the frame, bytes of the directory, traces, number of the block, 0, checksums: directory, payload; 0, header
+# magic, bytes of the frame, bytes of the directory, traces, number of the block, 0,
+# checksums of directory and payload, 0, checksum of the header
 _HEADER = struct.Struct("<8sQQQQQIIII")
 
 

@@ -238,7 +238,7 @@ class TableSource(Source):
         present, kinds = np.unique(np.asarray(table.kinds), return_inverse=True)
         layouts = {kind: table.layouts[kind] for kind in present.tolist()}
         numbers = np.array([types.number(layout) for layout in layouts.values()], dtype=np.int64)
-        self.numbers, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+        self.numbers, inverse = np.unique(numbers, return_inverse=True)
         of_trace = inverse[kinds]
         self._rows = np.split(np.argsort(of_trace, kind="stable"), np.cumsum(np.bincount(of_trace))[:-1])
         self._types = [types[number] for number in self.numbers.tolist()]

@@ -48,11 +48,11 @@ class ShardMap:
         if not self._check or frame.number in self._checked:
             return
         self._count(frame.length)
-        if crc32(self.bytes[frame.payload_start : frame.end]) != frame.payload_checksum:
+        if crc32(memoryview(self._map)[frame.payload_start : frame.end]) != frame.payload_checksum:
             raise StorageError(
-                f"{self.path}, block {frame.number} (bytes {frame.start} to {frame.end}): the checksum of the numbers is "
-                "not the one they were written with: the file was changed or the disk is failing. Restore the shard from "
-                "a copy, or make its traces again; `ppl-jax dataset verify` lists all that is damaged."
+                f"{self.path}, block {frame.number} (bytes {frame.start} to {frame.end}): the checksum of the numbers "
+                "is not the one they were written with: the file was changed or the disk is failing. Restore the shard "
+                "from a copy, or make its traces again; `ppl-jax dataset verify` lists all that is damaged."
             )
         self._checked.add(frame.number)
 

@@ -57,22 +57,27 @@ class Vocabulary:
           StorageError: a group is described in a block that was left out, or nowhere.
         """
         strings, sites, results, layouts = self._local
-        for entries, known in zip(self._local, directory.known, strict=True):
-            if len(entries) > known:
-                raise StorageError("it does not continue the blocks before it.")
-            entries.extend([None if entries is strings else UNKNOWN] * (known - len(entries)))  # type: ignore[list-item]
+        missing = [known - len(entries) for known, entries in zip(directory.known, self._lists(), strict=True)]
+        if min(missing) < 0:
+            raise StorageError("it does not continue the blocks before it.")
+        strings += [None] * missing[0]
+        for numbers, count in zip((sites, results, layouts), missing[1:], strict=True):
+            numbers += [UNKNOWN] * count
         strings += [self._strings.setdefault(text, text) for text in directory.strings]
         sites += [self._site(site) for site in directory.sites]
         results += [self._number(freeze(result), self._results, self._result_numbers) for result in directory.results]
         if len(self._facts) < len(self.sites):
             self._facts = np.array(self._of_site, dtype=np.int64)
-        numbers = np.array(sites, dtype=np.int64)
+        known = np.array(sites, dtype=np.int64)
         for own, result in zip(directory.layouts, directory.layout_results.tolist(), strict=True):
-            layouts.append(self._layout(numbers[own], results[result]))
+            layouts.append(self._layout(known[own], results[result]))
         found = np.array(layouts, dtype=np.int64)[directory.group_layouts]
         if np.any(found == UNKNOWN):
             raise StorageError("its traces are described in a block before it, which is damaged.")
         return found
+
+    def _lists(self) -> list[list]:
+        return list(self._local)
 
     def row_layout(self, number: int) -> RowLayout:
         """The layout of a number, built."""
@@ -90,12 +95,11 @@ class Vocabulary:
     def _site(self, data: list) -> int:
         strings = self._local[0]
         kind, address, instance, name, control, observed, value, distribution, proposal = data
-        if strings[address] is None or (name is not None and strings[name] is None):
+        place, text = strings[address], None if name is None else strings[name]
+        if place is None or (name is not None and text is None):
             return UNKNOWN
-        text = None if name is None else strings[name]
-        site = SiteLayout(
-            kind, strings[address], instance, text, control, observed, freeze(value), freeze(distribution), freeze(proposal)  # type: ignore[arg-type]
-        )  # fmt: skip
+        rest = freeze(value), freeze(distribution), freeze(proposal)
+        site = SiteLayout(kind, place, instance, text, control, observed, *rest)
         number = self._number(site, self.sites, self._site_numbers)
         if number == len(self._of_site):
             self._of_site.append(

@@ -36,7 +36,9 @@ class ShardWriter:
       block_traces: traces of a block.
     """
 
-    def __init__(self, folder: str | Path, *, dtypes: Mapping[str, str] | None = None, block_traces: int = BLOCK_TRACES):
+    def __init__(
+        self, folder: str | Path, *, dtypes: Mapping[str, str] | None = None, block_traces: int = BLOCK_TRACES
+    ):
         if not 1 <= block_traces <= 1 << 31:
             raise ValueError(f"block_traces must be between 1 and 2**31, got {block_traces!r}.")
         self._vocabulary = Vocabulary(check_dtypes(dtypes))
@@ -91,7 +93,7 @@ class ShardWriter:
             self._write(*self._held.finish(), self._run)
 
     def close(self) -> None:
-        """Writes what is held back, closes the shard and lists it in the manifest. A shard without traces is removed."""
+        """Writes what is held back, closes the shard and lists it in the manifest. Without traces there is no shard."""
         if self._descriptor is None and len(self._held) == 0:
             return
         self.flush()
@@ -155,7 +157,7 @@ class ShardWriter:
             ) from error
         held, traces, now = TraceWriter(), self._traces + len(table), time.monotonic()
         blocks, vocabulary, written = self._blocks + 1, self._vocabulary, self._vocabulary.size
-        # Ctrl-C before this line writes the block once more at the same place; the assignments have no call between them.
+        # Ctrl-C before this line writes the block again at the same place; the assignments have no call between them.
         self._end, self._blocks, self._traces, self._held, self._run = end, blocks, traces, held, None
         vocabulary.written, self._written_at = written, now
 

@@ -23,7 +23,7 @@ from ppl_jax.storage import RowLayout, TraceTable
 
 Traces = tuple[TraceTable, np.ndarray]  # a table and its log weights
 
-_HEAD = struct.Struct("<BQQQ")  # status, bytes of layouts, number of traces, numbers in the heap
+_HEAD = struct.Struct("<BQQQQ")  # status, bytes of layouts and of objects, number of traces, numbers in the heap
 _DONE, _FAILED, _OBJECTS = range(3)
 
 
@@ -44,10 +44,20 @@ def in_order(task: Callable[[int], Traces], count: int, num_workers: int) -> Ite
     if num_workers <= 1:
         yield from map(task, range(count))
         return
-    processes = [_fork(task, range(first, count, num_workers)) for first in range(num_workers)]
+    yield from in_background(task, range(count), num_workers)
+
+
+def in_background(task: Callable[[int], Traces], numbers: range, num_workers: int) -> Iterator[Traces]:
+    """Yields the tasks of ``numbers`` (a range of step 1) in order, computed by processes even if there is only one.
+
+    Each process is at most one answer ahead of what was taken. They end when the iterator is closed. See ``in_order``.
+    """
+    processes: list[tuple[int, BinaryIO]] = []
     try:
-        for k in range(count):
-            pid, pipe = processes[k % num_workers]
+        for first in range(num_workers):
+            processes.append(_fork(task, numbers[first::num_workers]))
+        for k in numbers:
+            pid, pipe = processes[(k - numbers.start) % num_workers]
             answer = _read(pipe, pid)
             yield task(k) if answer is None else answer
     finally:
@@ -86,23 +96,24 @@ def _write(pipe: BinaryIO, task: Callable[[int], Traces], k: int) -> None:
     try:
         table, log_weights = task(k)
     except Exception:
-        pipe.write(_HEAD.pack(_FAILED, 0, 0, 0))
+        pipe.write(_HEAD.pack(_FAILED, 0, 0, 0, 0))
         pipe.flush()
         return
-    if table.objects:
-        pipe.write(_HEAD.pack(_OBJECTS, 0, 0, 0))
+    if any(type(kept) not in (str, int) for kept in table.objects):
+        pipe.write(_HEAD.pack(_OBJECTS, 0, 0, 0, 0))
         pipe.flush()
         return
     layouts = json.dumps([layout.to_json() for layout in table.layouts]).encode()
-    pipe.write(_HEAD.pack(_DONE, len(layouts), len(table), len(table.heap)))
-    pipe.write(layouts)
+    objects = json.dumps(table.objects).encode()
+    pipe.write(_HEAD.pack(_DONE, len(layouts), len(objects), len(table), len(table.heap)))
+    pipe.write(layouts + objects)
     for numbers, kind in ((table.starts, "<i8"), (table.kinds, "<i4"), (log_weights, "<f8"), (table.heap, "<f8")):
         pipe.write(np.ascontiguousarray(numbers, kind).data)
     pipe.flush()
 
 
 def _read(pipe: BinaryIO, pid: int) -> Traces | None:
-    status, num_bytes, num_traces, num_heap = _HEAD.unpack(_exactly(pipe, _HEAD.size, pid))
+    status, num_bytes, object_bytes, num_traces, num_heap = _HEAD.unpack(_exactly(pipe, _HEAD.size, pid))
     if status == _FAILED:
         return None
     if status == _OBJECTS:
@@ -111,11 +122,12 @@ def _read(pipe: BinaryIO, pid: int) -> Traces | None:
             "so it cannot travel between processes. Return such values, or use num_workers=1."
         )
     layouts = [RowLayout.from_json(layout) for layout in json.loads(_exactly(pipe, num_bytes, pid))]
+    objects = json.loads(_exactly(pipe, object_bytes, pid))
     starts = np.frombuffer(_exactly(pipe, 8 * num_traces, pid), "<i8")
     kinds = np.frombuffer(_exactly(pipe, 4 * num_traces, pid), "<i4")
     log_weights = np.frombuffer(_exactly(pipe, 8 * num_traces, pid), "<f8")
     heap = np.frombuffer(_exactly(pipe, 8 * num_heap, pid), "<f8")
-    return TraceTable(layouts, heap, starts, kinds, []), log_weights
+    return TraceTable(layouts, heap, starts, kinds, objects), log_weights
 
 
 def _exactly(pipe: BinaryIO, size: int, pid: int) -> bytes:
