@@ -5,16 +5,17 @@ sites (a SiteLayout whose strings are numbers), templates of results, layouts (l
 that are new in its block, and the groups of traces, one for each layout that occurs.
 
     directory   eight uint64: bytes of the text; number of new layouts, of their sites, of groups, of codes; bytes of
-                the objects, bytes of the order; 0
+                the objects, of the order, of the ranks
                 text: JSON {"run", "known": how many of each the blocks before have, "strings", "sites", "results"}
                 uint32: sites of each new layout, its result template, the numbers of its sites
                 uint32: layout of each group, its rows; uint64: where it begins in the payload; uint8: codes
-    payload     order: where each trace in order of execution stands among the rows of the groups, uint16 or uint32;
-                absent where that is the order of the rows
+    payload     order: where each trace, in order of execution, stands among the rows of all groups
+                ranks: where each trace, sorted by type and then in order of execution, stands among them
+                (uint16, or uint32 in a block of more than 65,536 traces; absent where it is 0, 1, 2, ...)
                 objects: JSON, the strings and long integers that rows refer to by number
                 the groups, see ``encoding``
 
-Each part is filled up with zeros to a multiple of 8 bytes.
+Groups of one type stand together. Each part is filled up with zeros to a multiple of 8 bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_jax.data.encoding import Columns, columns_of, encode, requested_formats
+from ppl_jax.data.types import TypeTable
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import RowLayout, TraceTable
 
@@ -59,6 +61,16 @@ class Directory(NamedTuple):
     codes_start: int
     objects: tuple[int, int]
     order: tuple[int, int]
+    ranks: tuple[int, int]
+
+
+class Known(NamedTuple):
+    """A layout while a shard is written: its number, that of its type, its columns, and the formats asked for."""
+
+    number: int
+    type: int
+    columns: Columns
+    formats: dict[int, int]
 
 
 class Vocabulary:
@@ -74,20 +86,22 @@ class Vocabulary:
         self._sites: dict[tuple, int] = {}
         self._results: dict[tuple, int] = {}
         self._layouts: dict[tuple, int] = {}
-        self._by_identity: dict[int, tuple[RowLayout, int, Columns, dict[int, int]]] = {}
+        self._types = TypeTable()
+        self._by_identity: dict[int, tuple[RowLayout, Known]] = {}
         self._entries: tuple[list, list, list, list] = ([], [], [], [])  # as they are written
         self.written = (0, 0, 0, 0)
 
-    def layout(self, layout: RowLayout) -> tuple[int, Columns, dict[int, int]]:
-        """The number of a layout, its columns, and the formats asked for."""
+    def layout(self, layout: RowLayout) -> Known:
+        """What is needed to write traces of a layout."""
         known = self._by_identity.get(id(layout))
         if known is None or known[0] is not layout:
             if len(self._by_identity) >= 1 << 14:  # bounded: traces in memory bring new layout objects with every table
                 self._by_identity.clear()
             columns = columns_of(layout)
-            known = layout, self._number(layout), columns, requested_formats(layout, columns, self._dtypes)
-            self._by_identity[id(layout)] = known
-        return known[1:]
+            formats = requested_formats(layout, columns, self._dtypes)
+            found = Known(self._number(layout), self._types.number(layout), columns, formats)
+            known = self._by_identity[id(layout)] = layout, found
+        return known[1]
 
     def _number(self, layout: RowLayout) -> int:
         _, sites, results, layouts = self._entries
@@ -135,49 +149,61 @@ def pack(
     """
     table.check_storable()
     objects: dict[Any, int] = {}
-    groups = sorted(((layout, np.arange(len(table))[rows]) for layout, rows in table.groups()), key=_first)
-    rows_of, numbers_of, codes_of, data_of = [], [], [], []
-    for layout, rows in groups:
-        number, columns, requested = vocabulary.layout(layout)
+    groups = _in_order(table, vocabulary)
+    codes_of, data_of = [], []
+    for layout, known, rows in groups:
         numbers = np.empty((len(rows), layout.width + 1))
         numbers[:, :-1] = table.heap[np.asarray(table.starts)[rows, None] + np.arange(layout.width)]
         numbers[:, -1] = log_weights[rows]
         if layout.object_places.size:
             _renumber(numbers, layout.object_places, table.objects, objects)
-        codes, data = encode(numbers, columns, requested, place)
-        rows_of.append(rows)
-        numbers_of.append(number)
+        codes, data = encode(numbers, known.columns, known.formats, place)
         codes_of.append(codes)
         data_of.append(data)
-    slots = np.empty(len(table), np.uint32 if len(table) > 1 << 16 else np.uint16)
-    slots[np.concatenate(rows_of)] = np.arange(len(table))
-    in_order = np.array_equal(slots, np.arange(len(table)))
-    order = b"" if in_order else slots.astype(slots.dtype.newbyteorder("<")).tobytes()
+    place_of = np.concatenate([rows for _, _, rows in groups])
+    types = np.repeat([known.type for _, known, _ in groups], [len(rows) for _, _, rows in groups])
+    order = _as_bytes(np.argsort(place_of))
+    ranks = _as_bytes(np.lexsort((place_of, np.cumsum(np.diff(types, prepend=types[:1]) != 0))))
     texts = _json(list(objects)) if objects else b""
-    head = _padded(order) + _padded(texts)
+    head = _padded(order) + _padded(ranks) + _padded(texts)
     lengths = np.array([len(data) for data in data_of], np.int64)
     starts = len(head) + np.cumsum(lengths) - lengths
     strings, sites, results, layouts = vocabulary.news()
     text = _json({"run": run, "known": vocabulary.written, "strings": strings, "sites": sites, "results": results})
     sites_of = [np.frombuffer(key, "<u4") for _, key in layouts]
     codes = np.concatenate(codes_of)
-    counts = (len(text), len(layouts), sum(map(len, sites_of)), len(groups), len(codes), len(texts), len(order), 0)
+    counts = (len(text), len(layouts), sum(map(len, sites_of)), len(groups), len(codes), len(texts), len(order), len(ranks))
     directory = [
         np.array(counts, "<u8").tobytes(),
         text,
         np.array([len(numbers) for numbers in sites_of], "<u4").tobytes(),
         np.array([result for result, _ in layouts], "<u4").tobytes(),
         b"".join(key for _, key in layouts),
-        np.array(numbers_of, "<u4").tobytes(),
-        np.array([len(rows) for rows in rows_of], "<u4").tobytes(),
+        np.array([known.number for _, known, _ in groups], "<u4").tobytes(),
+        np.array([len(rows) for _, _, rows in groups], "<u4").tobytes(),
         starts.astype("<u8").tobytes(),
         codes.tobytes(),
     ]
     return b"".join(map(_padded, directory)), head + b"".join(data_of)
 
 
-def _first(group: tuple[RowLayout, np.ndarray]) -> int:
-    return int(group[1][0])
+def _in_order(table: TraceTable, vocabulary: Vocabulary) -> list[tuple[RowLayout, Known, np.ndarray]]:
+    """The groups with their traces: types by first appearance, and so the layouts of each."""
+    every = np.arange(len(table))
+    groups = [(layout, every[rows]) for layout, rows in table.groups()]
+    groups.sort(key=lambda group: int(group[1][0]))
+    found = [(layout, vocabulary.layout(layout), rows) for layout, rows in groups]
+    first: dict[int, int] = {}
+    for _, known, _ in found:
+        first.setdefault(known.type, len(first))
+    return sorted(found, key=lambda group: first[group[1].type])
+
+
+def _as_bytes(permutation: np.ndarray) -> bytes:
+    """A permutation as small integers; nothing for the identity."""
+    if np.array_equal(permutation, np.arange(len(permutation))):
+        return b""
+    return permutation.astype("<u4" if len(permutation) > 1 << 16 else "<u2").tobytes()
 
 
 def _renumber(numbers: np.ndarray, places: np.ndarray, objects: list[Any], kept: dict[Any, int]) -> None:
@@ -213,7 +239,7 @@ def read_directory(data: bytes, payload_length: int) -> Directory:
 
 
 def _read_directory(data: bytes, payload_length: int) -> Directory:
-    text, layouts, sites, groups, codes, objects, order, _ = np.frombuffer(data, "<u8", _COUNTS).astype(int).tolist()
+    text, layouts, sites, groups, codes, objects, order, ranks = np.frombuffer(data, "<u8", _COUNTS).astype(int).tolist()
     position = 8 * _COUNTS
 
     def part(count: int, dtype: str) -> np.ndarray:
@@ -231,8 +257,9 @@ def _read_directory(data: bytes, payload_length: int) -> Directory:
     group_layouts, group_rows = part(groups, "<u4").astype(np.int64), part(groups, "<u4").astype(np.int64)
     starts, codes_start = part(groups, "<u8").astype(np.int64), position
     part(codes, "u1")
-    order_end = order + -order % 8
-    if len(starts) == 0 or starts[0] != order_end + objects + -objects % 8 or starts[-1] > payload_length:
+    ranks_start = order + -order % 8
+    objects_start = ranks_start + ranks + -ranks % 8
+    if len(starts) == 0 or starts[0] != objects_start + objects + -objects % 8 or starts[-1] > payload_length:
         raise ValueError("the groups are not where they belong")
     return Directory(
         None if new["run"] is None else Run(*new["run"]),
@@ -246,6 +273,7 @@ def _read_directory(data: bytes, payload_length: int) -> Directory:
         group_rows,
         starts,
         codes_start,
-        (order_end, objects),
+        (objects_start, objects),
         (0, order),
+        (ranks_start, ranks),
     )

@@ -39,6 +39,7 @@ class Block(NamedTuple):
     run: Run | None
     objects: tuple[int, int]
     order: tuple[int, int]
+    ranks: tuple[int, int]
 
 
 class TypePlaces(NamedTuple):
@@ -114,7 +115,7 @@ class Contents:
             raise StorageError("the directory contradicts the header.")
         codes = frame.directory_start + directory.codes_start + np.cumsum(columns) - columns
         starts = frame.payload_start + directory.group_starts
-        kept = Block(shard, frame, directory.run, directory.objects, directory.order)
+        kept = Block(shard, frame, directory.run, directory.objects, directory.order, directory.ranks)
         return kept, {"layout": layouts, "rows": rows, "start": starts, "codes": codes}
 
     def _without_repetitions(self, found: list[tuple[Block, dict]]) -> list[tuple[Block, dict]]:
@@ -155,10 +156,25 @@ class Contents:
         rank[appearance] = np.arange(len(present))
         self._type_of = rank[inverse].astype(np.int32)
         self._by_type = np.argsort(self._type_of, kind="stable")
-        self._type_ends = np.cumsum(self._rows[self._by_type])
-        self.type_counts = np.bincount(self._type_of, self._rows, len(present)).astype(np.int64)
         self._type_groups = np.searchsorted(self._type_of[self._by_type], np.arange(len(present) + 1))
+        self._place_in_type = np.empty(len(self._by_type), np.int64)
+        self._place_in_type[self._by_type] = np.arange(len(self._by_type)) - self._type_groups[:-1][
+            self._type_of[self._by_type]
+        ]
+        self.type_counts = np.bincount(self._type_of, self._rows, len(present)).astype(np.int64)
         self._type_base = np.cumsum(self.type_counts) - self.type_counts
+        self._join_groups()
+
+    def _join_groups(self) -> None:
+        """Segments: the groups of one type in one block, which stand together; sorted by type."""
+        changes = np.flatnonzero(np.diff(self._type_of, prepend=-1) | np.diff(self._block_of, prepend=-1))
+        rows = np.add.reduceat(self._rows, changes) if len(changes) else np.empty(0, np.int64)
+        by_type = np.argsort(self._type_of[changes], kind="stable")
+        self._segment_ends = np.cumsum(rows[by_type])
+        self._segment_rows = rows[by_type]
+        self._segment_slots = (self._ends - self._rows)[changes][by_type]  # where in all rows of all blocks they begin
+        self._segment_blocks = self._block_of[changes][by_type]
+        self._has_ranks = np.array([block.ranks[1] > 0 for block in self.blocks], dtype=bool)
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
@@ -203,31 +219,38 @@ class Contents:
         blocks = np.searchsorted(self.block_ends, places, side="right")
         slots = places.astype(np.int64)
         for number in np.unique(blocks).tolist():
-            block = self.blocks[number]
-            start, length = block.order
-            if length:
-                chosen = blocks == number
-                first = int(self.block_ends[number]) - block.frame.traces
-                self.shards[block.shard].check_payload(block.frame)
-                view = self.shards[block.shard].bytes[block.frame.payload_start + start :][:length]
-                order = view.view("<u2" if length == 2 * block.frame.traces else "<u4")
-                slots[chosen] = first + order[slots[chosen] - first]
-        groups = np.searchsorted(self._ends, slots, side="right")
-        return groups, slots - (self._ends[groups] - self._rows[groups])
+            self._permute(slots, blocks, number, self.blocks[number].order)
+        return self._in_groups(slots)
 
     def find_rows(self, types: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The place in the groups sorted by type, and the row in that group, of rows of types, int64 (n,)."""
+        """The group, and the row in it, of rows of types, int64 (n,)."""
         position = self._type_base[types] + rows
-        groups = np.searchsorted(self._type_ends, position, side="right")
-        return groups, position - (self._type_ends[groups] - self._rows[self._by_type[groups]])
+        segments = np.searchsorted(self._segment_ends, position, side="right")
+        slots = position - (self._segment_ends - self._segment_rows - self._segment_slots)[segments]
+        blocks = self._segment_blocks[segments]
+        if self._has_ranks[blocks].any():
+            for number in np.unique(blocks).tolist():
+                self._permute(slots, blocks, number, self.blocks[number].ranks)
+        return self._in_groups(slots)
 
-    def groups_sorted(self, sorted_groups: np.ndarray) -> np.ndarray:
-        """The numbers of groups given by their place among those sorted by type."""
-        return self._by_type[sorted_groups]
+    def place_in_type(self, groups: np.ndarray) -> np.ndarray:
+        """The places of groups among all groups of their type."""
+        return self._place_in_type[groups]
 
-    def first_group(self, number: int) -> int:
-        """Where among the groups sorted by type those of a type begin."""
-        return int(self._type_groups[number])
+    def _permute(self, slots: np.ndarray, blocks: np.ndarray, number: int, permutation: tuple[int, int]) -> None:
+        """Applies a permutation that a block holds to those of ``slots`` that lie in it."""
+        start, length = permutation
+        if length:
+            block, chosen = self.blocks[number], np.flatnonzero(blocks == number)
+            first = int(self.block_ends[number]) - block.frame.traces
+            shard = self.shards[block.shard]
+            shard.check_payload(block.frame)
+            view = shard.bytes[block.frame.payload_start + start :][:length]
+            slots[chosen] = first + view.view(f"<u{length // block.frame.traces}")[slots[chosen] - first]
+
+    def _in_groups(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        groups = np.searchsorted(self._ends, slots, side="right")
+        return groups, slots - (self._ends[groups] - self._rows[groups])
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -176,8 +176,7 @@ def _find_repeated(
         ):
             codes[column] = SAME_AS + column - other - 1
             own[place] = False
-        else:
-            seen[found] = column
+        seen[found] = column
     return own
 
 
@@ -224,7 +223,7 @@ def _survives(column: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _check_range(column: np.ndarray, code: int, place: str) -> None:
     largest = float(np.max(np.abs(column), initial=0.0, where=np.isfinite(column)))
-    if largest > np.finfo(FORMATS[code]).max:
+    if largest > float(np.finfo(FORMATS[code]).max):
         raise StorageError(
             f"{place}: the number {largest:g} is too large for {FORMATS[code].name}, which was asked for. Ask for a "
             "wider format in dtypes=..."

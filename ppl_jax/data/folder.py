@@ -24,6 +24,13 @@ FORMAT = "ppl_jax dataset 1"
 MANIFEST, LOCK, SUFFIX = "dataset.json", "dataset.lock", ".shard"
 
 
+class Manifest(NamedTuple):
+    """What ``dataset.json`` says: the id of the dataset (16 bytes in hexadecimal), and its finished shards."""
+
+    id: str
+    shards: list[Listed]
+
+
 class Listed(NamedTuple):
     """A finished shard: its ``path`` relative to the folder, id in hexadecimal, traces, blocks, bytes."""
 
@@ -61,13 +68,13 @@ def create(path: Path) -> None:
             )
         with _locked(path):
             if not (path / MANIFEST).exists():
-                _write_manifest(path, [])
+                _write_manifest(path, Manifest(secrets.token_hex(16), []))
     except OSError as error:
         raise StorageError(f"No dataset can be written to {path}: {error}.") from error
 
 
-def read_manifest(path: Path) -> list[Listed]:
-    """The finished shards.
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a dataset.
 
     Raises:
       StorageError: there is no manifest, it is damaged, or of another version.
@@ -90,13 +97,13 @@ def read_manifest(path: Path) -> list[Listed]:
                 f"{file} has the format {content['format']!r}, but '{FORMAT}' was expected. Read it with the version "
                 "of ppl_jax that wrote it."
             )
-        return [Listed(*entry) for entry in content["shards"]]
+        return Manifest(content["id"], [Listed(*entry) for entry in content["shards"]])
     except (ValueError, TypeError, LookupError) as error:
         raise StorageError(f"{file} is no manifest of a dataset ({error}).") from error
 
 
-def _write_manifest(path: Path, shards: list[Listed]) -> None:
-    line = json.dumps({"format": FORMAT, "shards": shards}, separators=(",", ":")).encode()
+def _write_manifest(path: Path, manifest: Manifest) -> None:
+    line = json.dumps({"format": FORMAT, **manifest._asdict()}, separators=(",", ":")).encode()
     temporary = path / f".{MANIFEST}.{secrets.token_hex(8)}"
     try:
         with open(temporary, "wb") as file:
@@ -128,9 +135,10 @@ def _locked(path: Path) -> Iterator[None]:
 def add_to_manifest(path: Path, shards: list[Listed]) -> None:
     """Adds finished shards; those that are listed already are left as they are."""
     with _locked(path):
-        listed = read_manifest(path)
-        known = {entry.id for entry in listed}
-        _write_manifest(path, listed + [entry for entry in shards if entry.id not in known])
+        manifest = read_manifest(path)
+        known = {entry.id for entry in manifest.shards}
+        new = [entry for entry in shards if entry.id not in known]
+        _write_manifest(path, manifest._replace(shards=manifest.shards + new))
 
 
 def new_shard(path: Path) -> tuple[Path, int]:
@@ -155,15 +163,15 @@ def find(path: Path, recover: bool = False) -> Found:
       StorageError: unless ``recover``: a shard that the manifest lists is missing, cut off or another one.
     """
     problems: list[str] = []
-    listed: list[Listed] = []
+    manifest: Manifest | None = None
     try:
-        listed = read_manifest(path)
+        manifest = read_manifest(path)
     except StorageError as error:
         if not recover or not path.is_dir():
             raise
         problems.append(str(error))
     paths, scans, seen = [], [], set()
-    for entry in listed:
+    for entry in manifest.shards if manifest else ():
         file = (path / entry.path).resolve()
         problem = None
         found = None
@@ -185,6 +193,11 @@ def find(path: Path, recover: bool = False) -> Found:
             continue
         try:
             found = scan(file)
+            if manifest and found.id and found.dataset.hex() != manifest.id:
+                raise StorageError(
+                    f"{file} is a shard of another dataset. Move it out of the folder; to combine datasets, give their "
+                    "folders to merge_datasets or `ppl-jax dataset merge`."
+                )
         except StorageError as error:
             if not recover:
                 raise

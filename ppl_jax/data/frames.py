@@ -23,7 +23,7 @@ from ppl_jax.errors import StorageError
 VERSION = 1
 SIZE = 64  # bytes of a header
 _SHARD, _BLOCK, _END = b"PPLSHARD", b"PPLBLOCK", b"PPLCLOSE"
-_OPENING = struct.Struct("<8sII16s28sI")  # magic, version, 0, id of the shard, zeros, checksum
+_OPENING = struct.Struct("<8sII16s16s12sI")  # magic, version, 0, ids of shard and dataset, zeros, checksum
 # magic, bytes of the frame, bytes of the directory, traces, number of the block, 0,
 # checksums of directory and payload, 0, checksum of the header
 _HEADER = struct.Struct("<8sQQQQQIIII")
@@ -54,21 +54,23 @@ class Frame(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What is found in a shard: its ``id`` (16 bytes), whole frames, whether it was closed, bytes that count, problems.
+    """What is found in a shard: its id and that of the dataset it was written to (16 bytes each), and its whole frames.
 
-    ``problems``: a sentence for each place that is damaged, beginning with the file and the block.
+    ``closed``: whether its writer came to the end; ``length``: bytes up to the end of the last frame; ``problems``: a
+    sentence for each place that is damaged, beginning with the file and the block.
     """
 
     id: bytes
+    dataset: bytes
     frames: list[Frame]
     closed: bool
     length: int
     problems: list[str]
 
 
-def opening(identity: bytes) -> bytes:
-    """The first bytes of a shard of the given id (16 bytes)."""
-    data = _OPENING.pack(_SHARD, VERSION, 0, identity, bytes(28), 0)[:-4]
+def opening(identity: bytes, dataset: bytes) -> bytes:
+    """The first bytes of a shard of the given id, in the dataset of the given id (16 bytes each)."""
+    data = _OPENING.pack(_SHARD, VERSION, 0, identity, dataset, bytes(12), 0)[:-4]
     return data + struct.pack("<I", crc32(data))
 
 
@@ -106,9 +108,10 @@ def scan(path: Path) -> Scan:
 
 
 def _scan(path: Path, file: BinaryIO, size: int) -> Scan:
-    identity = _read_opening(path, file.read(SIZE))
-    if identity is None:
-        return Scan(b"", [], False, 0, [])
+    ids = _read_opening(path, file.read(SIZE))
+    if ids is None:
+        return Scan(b"", b"", [], False, 0, [])
+    identity, dataset = ids
     frames: list[Frame] = []
     problems: list[str] = []
     position, closed = SIZE, False
@@ -141,11 +144,11 @@ def _scan(path: Path, file: BinaryIO, size: int) -> Scan:
             position += length
     if closed and position < size and not problems:
         problems.append(f"{path}: {size - position} bytes follow the end of the shard.")
-    return Scan(identity, frames, closed, position, problems)
+    return Scan(identity, dataset, frames, closed, position, problems)
 
 
-def _read_opening(path: Path, data: bytes) -> bytes | None:
-    """The shard's id; None where its writer was killed before the first 64 bytes were written."""
+def _read_opening(path: Path, data: bytes) -> tuple[bytes, bytes] | None:
+    """The ids of shard and dataset; None where its writer was killed before the first 64 bytes were written."""
     whole = _SHARD + struct.pack("<II", VERSION, 0)
     if len(data) < SIZE and data[: len(whole)] == whole[: len(data)]:
         return None
@@ -154,7 +157,7 @@ def _read_opening(path: Path, data: bytes) -> bytes | None:
             f"{path} is no shard of a dataset: it begins with {data[:8]!r}, expected {_SHARD!r}. Move it out of the "
             "folder, or restore it from a copy."
         )
-    _, version, zero, identity, _, checksum = _OPENING.unpack(data)
+    _, version, zero, identity, dataset, _, checksum = _OPENING.unpack(data)
     if crc32(data[:-4]) != checksum or zero:
         raise StorageError(f"{path}: the header of the shard is damaged. Restore it from a copy, or make it again.")
     if version != VERSION:
@@ -162,7 +165,7 @@ def _read_opening(path: Path, data: bytes) -> bytes | None:
             f"{path} is a shard of version {version}, but version {VERSION} was expected. Read it with the version of "
             "ppl_jax that wrote it."
         )
-    return bytes(identity)
+    return identity, dataset
 
 
 def _any_after(file: BinaryIO) -> bool:

@@ -156,19 +156,19 @@ class Minibatch:
 
 
 class StoredRows(Rows):
-    """Rows of one type of a dataset: groups, by their place among those sorted by type, and rows in these."""
+    """Rows of one type of a dataset: groups, and rows in these."""
 
-    def __init__(self, contents: Contents, number: int, sorted_groups: np.ndarray, rows: np.ndarray):
-        self._contents, self._number, self._groups, self._local = contents, number, sorted_groups, rows
-        contents.check_groups(contents.groups_sorted(sorted_groups))
+    def __init__(self, contents: Contents, number: int, groups: np.ndarray, rows: np.ndarray):
+        self._contents, self._number, self._groups, self._local = contents, number, groups, rows
+        contents.check_groups(groups)
 
     @cached_property
     def fields(self) -> Fields:
         return self._contents.type_places(self._number).fields
 
-    @property
+    @cached_property
     def _own(self) -> np.ndarray:
-        return self._groups - self._contents.first_group(self._number)
+        return self._contents.place_in_type(self._groups)
 
     def scalars(self) -> np.ndarray:
         found, own = self._contents.type_places(self._number), self._own
@@ -185,7 +185,7 @@ class StoredRows(Rows):
         return pick_runs(self._contents.shards, found.shards[own], base, found.places.code[own, field], size)
 
     def table(self) -> tuple[TraceTable, np.ndarray]:
-        return self._contents.table(self._contents.groups_sorted(self._groups), self._local)
+        return self._contents.table(self._groups, self._local)
 
 
 class TableRows(Rows):

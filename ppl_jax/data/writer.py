@@ -13,7 +13,7 @@ import numpy as np
 
 from ppl_jax.data.blocks import Run, Vocabulary, pack
 from ppl_jax.data.encoding import check_dtypes
-from ppl_jax.data.folder import add_to_manifest, create, entry_of, new_shard, settle_folder
+from ppl_jax.data.folder import add_to_manifest, create, entry_of, new_shard, read_manifest, settle_folder
 from ppl_jax.data.frames import closing, frame, opening, scan
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import TraceTable, TraceWriter
@@ -52,6 +52,7 @@ class ShardWriter:
         self._run: Run | None = None
         self._written_at = time.monotonic()
         create(self._folder)
+        self._dataset = bytes.fromhex(read_manifest(self._folder).id)
 
     @property
     def path(self) -> Path:
@@ -149,7 +150,7 @@ class ShardWriter:
                 self._path, self._descriptor = new_shard(self._folder)
                 settle_folder(self._folder)
             if self._end == 0:
-                self._end = self._put(opening(self._identity))
+                self._end = self._put(opening(self._identity, self._dataset))
             end = self._put(data)
         except OSError as error:
             raise StorageError(
