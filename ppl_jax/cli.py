@@ -1,8 +1,8 @@
 """The command ``ppl-jax``: what can be done to files without a program.
 
-    ppl-jax dataset info PATH              what a dataset holds
-    ppl-jax dataset merge NEW PATH...      a dataset made of the shards of others, where these are
-    ppl-jax dataset verify PATH...         reads every byte; the exit status is 1 if something is damaged
+ppl-jax dataset info PATH              what a dataset holds
+ppl-jax dataset merge NEW PATH...      a dataset made of the shards of others, where these are
+ppl-jax dataset verify PATH...         reads every byte; the exit status is 1 if something is damaged
 """
 
 from __future__ import annotations

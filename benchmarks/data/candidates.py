@@ -2,7 +2,8 @@
 
 A candidate has ``needs``, the module it cannot do without; ``writer(folder)``, with ``block(rows)`` for {type: float64
 (n, width)} and ``close()``; ``read(folder)``, all whole rows by type; and ``minibatches(folder, size, count)``, random
-rows of random types. What the library under test is asked for in addition to its defaults is a checksum, where it has one.
+rows of random types. What the library under test is asked for in addition to its defaults is a checksum, where it has
+one.
 """
 
 from __future__ import annotations
@@ -322,7 +323,8 @@ class ArrayRecord:
         reader, kinds = self._open(folder)
         records = [np.frombuffer(record) for record in reader.read_all()]
         kinds = kinds[: len(records)]
-        return {kind: np.stack([records[k] for k in np.flatnonzero(kinds == kind)]) for kind in np.unique(kinds).tolist()}
+        of_type = {kind: np.flatnonzero(kinds == kind).tolist() for kind in np.unique(kinds).tolist()}
+        return {kind: np.stack([records[k] for k in places]) for kind, places in of_type.items()}
 
     def minibatches(self, folder: Path, size: int, count: int) -> Iterator[np.ndarray]:
         reader, kinds = self._open(folder)

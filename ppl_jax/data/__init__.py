@@ -1,10 +1,10 @@
 """Datasets: many traces on disk, written by many processes, read by trace type. No pickle.
 
-    folder      which files make a dataset           frames      how a file is cut into blocks with checksums
-    blocks      what a block says of itself          encoding    how numbers become columns of bytes
-    writer      writing                              contents    the catalogue of what was written
-    minibatches reading, in the order of ``order``   saving      running a model into a dataset
-    combining   merging, and the search for damage   online      traces made while they are consumed
+folder      which files make a dataset           frames      how a file is cut into blocks with checksums
+blocks      what a block says of itself          encoding    how numbers become columns of bytes
+writer      writing                              contents    the catalogue of what was written
+minibatches reading, in the order of ``order``   saving      running a model into a dataset
+combining   merging, and the search for damage   online      traces made while they are consumed
 """
 
 from ppl_jax.data.combining import merge_datasets, verify_dataset

@@ -172,7 +172,8 @@ def pack(
     text = _json({"run": run, "known": vocabulary.written, "strings": strings, "sites": sites, "results": results})
     sites_of = [np.frombuffer(key, "<u4") for _, key in layouts]
     codes = np.concatenate(codes_of)
-    counts = (len(text), len(layouts), sum(map(len, sites_of)), len(groups), len(codes), len(texts), len(order), len(ranks))
+    of_layouts = len(layouts), sum(map(len, sites_of))
+    counts = (len(text), *of_layouts, len(groups), len(codes), len(texts), len(order), len(ranks))
     directory = [
         np.array(counts, "<u8").tobytes(),
         text,
@@ -239,7 +240,8 @@ def read_directory(data: bytes, payload_length: int) -> Directory:
 
 
 def _read_directory(data: bytes, payload_length: int) -> Directory:
-    text, layouts, sites, groups, codes, objects, order, ranks = np.frombuffer(data, "<u8", _COUNTS).astype(int).tolist()
+    counts = np.frombuffer(data, "<u8", _COUNTS).astype(int).tolist()
+    text, layouts, sites, groups, codes, objects, order, ranks = counts
     position = 8 * _COUNTS
 
     def part(count: int, dtype: str) -> np.ndarray:

@@ -158,9 +158,9 @@ class Contents:
         self._by_type = np.argsort(self._type_of, kind="stable")
         self._type_groups = np.searchsorted(self._type_of[self._by_type], np.arange(len(present) + 1))
         self._place_in_type = np.empty(len(self._by_type), np.int64)
-        self._place_in_type[self._by_type] = np.arange(len(self._by_type)) - self._type_groups[:-1][
-            self._type_of[self._by_type]
-        ]
+        self._place_in_type[self._by_type] = (
+            np.arange(len(self._by_type)) - self._type_groups[:-1][self._type_of[self._by_type]]
+        )
         self.type_counts = np.bincount(self._type_of, self._rows, len(present)).astype(np.int64)
         self._type_base = np.cumsum(self.type_counts) - self.type_counts
         self._join_groups()

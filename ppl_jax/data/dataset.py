@@ -223,9 +223,7 @@ class Dataset(Source, Sequence[Trace]):
         """Minibatches of an epoch of ``minibatches``."""
         return int(np.sum(-(-self.type_counts // _positive("batch_size", batch_size))))
 
-    def minibatches(
-        self, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0
-    ) -> Iterator[Minibatch]:
+    def minibatches(self, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Minibatch]:
         """An epoch: every trace once, in minibatches of one type each.
 
         Types follow each other at random, in proportion to their minibatches; rows are in random order within a type

@@ -170,7 +170,8 @@ def find(path: Path, recover: bool = False) -> Found:
         if not recover or not path.is_dir():
             raise
         problems.append(str(error))
-    paths, scans, seen = [], [], set()
+    shards: list[tuple[Path, Scan]] = []
+    seen = set()
     for entry in manifest.shards if manifest else ():
         file = (path / entry.path).resolve()
         problem = None
@@ -185,11 +186,10 @@ def find(path: Path, recover: bool = False) -> Found:
                 raise StorageError(problem)
             problems.append(problem)
         if found is not None:
-            paths.append(file)
-            scans.append(found)
+            shards.append((file, found))
         seen.add(file)
-    for file in sorted(path.glob(f"*{SUFFIX}")):
-        if file.resolve() in seen:
+    for file in sorted(found.resolve() for found in path.glob(f"*{SUFFIX}")):
+        if file in seen:
             continue
         try:
             found = scan(file)
@@ -204,9 +204,11 @@ def find(path: Path, recover: bool = False) -> Found:
             problems.append(str(error))
             continue
         if found.id:
-            paths.append(file.resolve())
-            scans.append(found)
-    return Found(paths, scans, problems)
+            shards.append((file, found))
+    # Those of this folder in the order in which they were begun, which is not that in which they were finished.
+    own = iter(sorted((shard for shard in shards if shard[0].parent == path.resolve()), key=lambda shard: shard[0]))
+    shards = [next(own) if shard[0].parent == path.resolve() else shard for shard in shards]
+    return Found([file for file, _ in shards], [found for _, found in shards], problems)
 
 
 def _difference(file: Path, entry: Listed, found: Scan) -> str | None:

@@ -160,7 +160,5 @@ class BatchOrder:
         if order is None:
             if len(self._orders) >= 256:  # those of small groups are quickly made again
                 self._orders.clear()
-            order = self._orders[group] = RowOrder(
-                self._counts[self._groups[group]], derive(self._key, 2, group)
-            )
+            order = self._orders[group] = RowOrder(self._counts[self._groups[group]], derive(self._key, 2, group))
         return order

@@ -1,10 +1,17 @@
 """Programs whose traces fill datasets, and how two traces are told apart."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.storage import TraceTable
+
+# For processes that tests start: they import the package that is tested, and this file.
+_FOLDERS = str(Path(ppl.__file__).parents[1]), os.path.dirname(__file__)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
 
 
 def gum():

@@ -72,9 +72,7 @@ def test_what_it_holds(dataset, posterior):
 def test_types_are_numbered_in_order_of_appearance(dataset, posterior):
     lengths = [len(trace.controlled) for trace in posterior]
     assert [len(found.latents) for found in dataset.types] == list(dict.fromkeys(lengths))
-    np.testing.assert_array_equal(
-        dataset.type_counts, [lengths.count(len(found.latents)) for found in dataset.types]
-    )
+    np.testing.assert_array_equal(dataset.type_counts, [lengths.count(len(found.latents)) for found in dataset.types])
     first = dataset.types[0].latents[0]
     assert (first.name, first.instance, first.value, first.distribution) == ("count", 1, (), ("Poisson", ()))
     assert dataset.types[-1] == dataset.types[len(dataset.types) - 1]
@@ -150,7 +148,8 @@ def test_a_split_shares_the_files(dataset, posterior):
 
 def test_images_take_the_room_they_need(tmp_path):
     dataset = ppl.save_dataset(image, tmp_path / "exact", 200, progress=False)
-    rounded = ppl.save_dataset(image, tmp_path / "rounded", 200, dtypes={"image": "float16", "grid": "float32"}, progress=False)
+    formats = {"image": "float16", "grid": "float32"}
+    rounded = ppl.save_dataset(image, tmp_path / "rounded", 200, dtypes=formats, progress=False)
     prior = ppl.prior(image, 200, seed=0, progress=False)
     np.testing.assert_array_equal(dataset[:].column("image"), prior.values.column("image"))
     np.testing.assert_array_equal(dataset[:].column("grid"), prior.values.column("grid"))

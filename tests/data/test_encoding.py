@@ -48,14 +48,15 @@ def round_trip(numbers, sizes, requested=None):
     return codes, data, decode(codes, data, len(numbers), columns)
 
 
-SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0, 255.0, 256.0, 2.0**31, 5e-324, 0.1, 1e300, float(np.float32(0.1))]
+SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0, 255.0, 256.0, 2.0**31, 5e-324, 0.1, 1e300, 2.0**-140]
+POOLS = [[0.5], [0.0, -0.0], [0.0, 200.0], [-3.0, 7.0], [1e5, 0.0], SPECIAL]
 
 
 @st.composite
 def groups(draw):
     sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=8))
     count = draw(st.integers(1, 40))
-    pools = draw(st.lists(st.sampled_from([[0.5], [0.0, -0.0], [0.0, 200.0], [-3.0, 7.0], [1e5, 0.0], SPECIAL]), min_size=1))
+    pools = draw(st.lists(st.sampled_from(POOLS), min_size=1))
     cells = [draw(st.sampled_from(pools)) for _ in range(sum(sizes))]
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
