@@ -319,6 +319,7 @@ def test_an_interruption_while_a_block_is_written_repeats_the_write(tmp_path, pr
             for trace in prior:
                 writer.append(trace, 0.0)
 
-    pytest.raises(KeyboardInterrupt, write)
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert rows(open_dataset(path)[:]) == rows(prior.values[: 2 * BLOCK])
     assert verify_dataset(path) == []

@@ -110,7 +110,7 @@ def test_the_weighted_mean_over_an_epoch_is_the_mean_over_the_traces(dataset, pr
 
 def test_any_minibatch_of_an_epoch_is_an_unbiased_draw(dataset, prior):
     """The expectation of weight times sum over minibatches at one position, over seeds, is that over all traces."""
-    seeds, position = 1500, 3
+    seeds, position = 500, 3
     mean = np.mean([trace["x"] for trace in prior])
     batches = dataset.num_minibatches(64)
     draws = np.empty(seeds)
