@@ -15,6 +15,7 @@ from ppl_jax.errors import (
     ObservationError,
     ParameterError,
     PPLError,
+    SimulatorError,
     StorageError,
     SupportError,
     UnknownObservationError,
@@ -30,6 +31,7 @@ from ppl_jax.infer import (
     smc,
 )
 from ppl_jax.primitives import Site, factor, observe, sample, tag
+from ppl_jax.remote import RemoteModel
 from ppl_jax.traces import Trace, TraceType
 
 __version__ = "0.1.0"
@@ -41,6 +43,8 @@ __all__ = [
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
     # traces on disk
     "save_dataset", "open_dataset", "Dataset", "data",
+    # simulators in other processes
+    "RemoteModel", "SimulatorError",
     # what they return
     "Empirical", "Site", "Trace", "TraceType",
     # what can go wrong

@@ -1,14 +1,16 @@
 """From bytes to messages: checks what the fields mean, and remembers the form of messages that come again and again.
 
 A simulator sends messages of the same form many times: only the numbers in them differ. :class:`Decoder` therefore
-keeps, for each form that it has verified, its bytes apart from the numbers (the *skeleton*). Another message with the same
-skeleton needs no second verification, and its numbers are picked out by one ``struct`` call: 2 microseconds in place of 60.
+keeps, for each form that it has verified, its bytes apart from the numbers (the *skeleton*). Another message with the
+same skeleton needs no second verification, and its numbers are picked out by one ``struct`` call: 2 microseconds in
+place of 60.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from operator import itemgetter
 from struct import Struct
 from typing import Any
@@ -29,7 +31,7 @@ from ppx.constants import (
 from ppx.errors import MalformedMessage
 from ppx.reading import Hole, Span, read_message
 
-# -- what fields mean ---------------------------------------------------------------------------------------------------
+# -- what fields mean -------------------------------------------------------------------------------------------------
 
 
 def checked_shape(shape: tuple[int, ...]) -> m.Shape:
@@ -140,24 +142,27 @@ def _check_site(kind: SiteKind, layout: m.Layout | None, shape: m.Shape | None) 
         raise MalformedMessage(f"a site of kind {kind.name} cannot have distribution {layout} and value_shape {shape}")
 
 
+def _integers(numbers: Any) -> tuple[int, ...]:
+    return tuple(numbers.tolist()) if isinstance(numbers, np.ndarray) else numbers
+
+
 def _traces(fields: dict[str, Any] | None) -> m.Traces | None:
     """Traces whose ``rows`` is a list of Span yet."""
     if fields is None:
         return None
-    lengths, flat, types = (fields.get(name, ()) for name in ("type_lengths", "type_sites", "types"))
+    lengths, flat = _integers(fields.get("type_lengths", ())), _integers(fields.get("type_sites", ()))
+    types = fields.get("types", ())
     if sum(lengths) != len(flat):
         raise MalformedMessage(f"the types have {sum(lengths)} sites together, but {len(flat)} are given")
-    if types and max(types) >= len(lengths):
-        raise MalformedMessage(f"an execution is of type {max(types)}, but there are {len(lengths)} types")
+    if len(types) and int(np.max(types)) >= len(lengths):
+        raise MalformedMessage(f"an execution is of type {np.max(types)}, but there are {len(lengths)} types")
     type_sites, start = [], 0
     for length in lengths:
         type_sites.append(flat[start : start + length])
         start += length
     errors = tuple([_error(error) for error in fields.get("errors", ())])
     places = [error.execution for error in errors]
-    if any(late <= early for early, late in zip(places, places[1:], strict=False)) or (
-        places and places[-1] >= len(types) + len(errors)
-    ):
+    if any(late <= early for early, late in pairwise(places)) or (places and places[-1] >= len(types) + len(errors)):
         raise MalformedMessage(f"the executions {places[:8]} cannot be those that failed")
     rows = [fields["rows"]] if "rows" in fields else []
     return m.Traces(tuple([_site(site) for site in fields.get("sites", ())]), tuple(type_sites), types, rows, errors)
@@ -177,16 +182,21 @@ def _draws(fields: dict[str, Any] | None, buffer: Any) -> m.Draws | None:
     if "replay" in fields:
         given = fields["replay"]
         values = _take(buffer, [given["values"]] if "values" in given else [])
-        replay = m.Replay(given.get("sites", ()), given.get("instances", ()), values)
+        replay = m.Replay(_integers(given.get("sites", ())), _integers(given.get("instances", ())), values)
         if len(replay.sites) != len(replay.instances):
             raise MalformedMessage(f"a replay of {len(replay.sites)} sites has {len(replay.instances)} instances")
     position = fields.get("position")
     return m.Draws(
-        fields.get("seed", 0), fields.get("first", 0), fields.get("count", 1), position.value if position else 0, policy, replay
+        fields.get("seed", 0),
+        fields.get("first", 0),
+        fields.get("count", 1),
+        position.value if position else 0,
+        policy,
+        replay,
     )
 
 
-# -- messages whose numbers are still Spans -------------------------------------------------------------------------------
+# -- messages whose numbers are still Spans ---------------------------------------------------------------------------
 
 
 def _draft(buffer: Any) -> Any:
@@ -199,7 +209,7 @@ def _draft(buffer: Any) -> Any:
         if site == 0 and layout is None:
             raise MalformedMessage("a Sample has neither a distribution nor a site")
         if site:
-            layout, numbers = None, [get("parameters")] if "parameters" in fields else []
+            layout, numbers = None, [fields["parameters"]] if "parameters" in fields else []
         return m.Sample(
             get("address", ""), get("name", ""), layout, numbers, bool(get("control", 1)), site, _traces(get("traces")),
             get("position", 0),
@@ -221,7 +231,11 @@ def _draft(buffer: Any) -> Any:
         return m.Handshake(get("system_name", ""), get("version", 0), get("capabilities", 0), memory)
     if name == "HandshakeResult":
         return m.HandshakeResult(
-            get("system_name", ""), get("model_name", ""), get("version", 0), get("capabilities", 0), get("build_id", "")
+            get("system_name", ""),
+            get("model_name", ""),
+            get("version", 0),
+            get("capabilities", 0),
+            get("build_id", ""),
         )
     if name == "Error":
         return _error(fields)
@@ -235,12 +249,15 @@ def _take(buffer: Any, spans: list[Span]) -> m.Numbers:
     return tuple([number for start, count in spans for number in Struct(f"<{count}d").unpack_from(buffer, start)])
 
 
-_NUMERIC = {
+# Of the messages that come again and again: which fields hold numbers.
+_NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
     m.Observe: ("numbers", "value"),
     m.Tag: ("value",),
     m.RunResult: ("value",),
+    m.ObserveResult: (),
+    m.TagResult: (),
 }
 
 
@@ -272,7 +289,7 @@ def decode(buffer: Any) -> Any:
     return _resolve(_draft(buffer), buffer)
 
 
-# -- forms that were seen before --------------------------------------------------------------------------------------------
+# -- forms that were seen before --------------------------------------------------------------------------------------
 
 
 class _Form:
@@ -293,9 +310,9 @@ def _plan(draft: Any, unpack: Callable, order: Callable | None) -> Callable[[Any
         count = sum(span.count for span in getattr(draft, name))
         cuts.append((fields.index(name), start, start + count))
         start += count
-    traces = getattr(draft, "traces", None)
-    rows = (start, start + sum(span.count for span in traces.rows)) if traces is not None else None
-    traces_at = fields.index("traces") if rows else -1
+    traces: m.Traces | None = getattr(draft, "traces", None)
+    traces_at = fields.index("traces") if traces is not None else -1
+    last_row = start + sum(span.count for span in traces.rows) if traces is not None else start
     position_at = fields.index("position") if isinstance(getattr(draft, "position", None), Hole) else -1
 
     def fill(buffer: Any) -> Any:
@@ -305,8 +322,8 @@ def _plan(draft: Any, unpack: Callable, order: Callable | None) -> Callable[[Any
         message = base[:]
         for index, first, last in cuts:
             message[index] = values[first:last]
-        if rows is not None:
-            message[traces_at] = m.Traces((), traces.type_sites, traces.types, values[rows[0] : rows[1]], ())
+        if traces is not None:
+            message[traces_at] = m.Traces((), traces.type_sites, traces.types, values[start:last_row], ())
         if position_at >= 0:
             message[position_at] = values[-1]
         return make(message)
@@ -376,7 +393,7 @@ def _holes(draft: Any) -> list[tuple[int, int, str]] | None:
     spans = [span for name in _NUMERIC[type(draft)] for span in getattr(draft, name)]
     traces = getattr(draft, "traces", None)
     if traces is not None:
-        if traces.sites or traces.errors:
+        if traces.sites or traces.errors or len(traces.types) > m.LONG:
             return None
         spans += traces.rows
     holes = [(start, count, "d") for start, count in spans if count]

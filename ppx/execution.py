@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from ppl_jax.primitives import FACTOR, OBSERVE, TAG
 from ppl_jax.primitives import Site as Statement
-from ppl_jax.streams import Stream
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind
-from ppx.errors import MalformedMessage, UnsupportedMessage
+from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
+from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 
@@ -38,35 +38,7 @@ class Asker(Protocol):
     active: Capability
 
     def ask(self, question: m.Message) -> Any:
-        """The answer; leaves the model by an Unwind if there is none."""
-
-
-class PositionedStream:
-    """A random stream that knows how many of its uniforms are used."""
-
-    __slots__ = ("_next", "position")
-
-    def __init__(self, seed: int, index: int, position: int):
-        self._next = Stream(seed, index).random
-        self.position = 0
-        self.skip_to(position)
-
-    def random(self) -> float:
-        """The next uniform."""
-        self.position += 1
-        return self._next()
-
-    def skip_to(self, position: int) -> None:
-        """Takes the uniforms before ``position`` as used.
-
-        Raises:
-          MalformedMessage: it lies behind.
-        """
-        if position < self.position:
-            raise MalformedMessage(f"the random stream is at {self.position}; it cannot go back to {position}")
-        while self.position < position:
-            self._next()
-            self.position += 1
+        """The answer; leaves the model by an Unwind if there is none, by a PPXError if the question cannot be sent."""
 
 
 class Execution:
@@ -78,10 +50,10 @@ class Execution:
         self.asker = asker
         self.address = ""
         self.rng: Any = None
-        self._given_up: Unwind | None = None
+        self._given_up: Unwind | PPXError | None = None
 
     def check(self) -> None:
-        """Raises Unwind, again, if the execution was given up and the model went on all the same."""
+        """Raises again what ended the execution, if the model caught it and went on all the same."""
         if self._given_up is not None:
             raise self._given_up
 
@@ -89,9 +61,13 @@ class Execution:
         """The answer to a question."""
         try:
             return self.asker.ask(question)
-        except Unwind as unwind:
-            self._given_up = unwind
+        except (Unwind, PPXError) as error:
+            self._given_up = error
             raise
+
+    def process(self, site: Statement) -> None:
+        """Gives the statement its value."""
+        raise NotImplementedError
 
     def postprocess(self, site: Statement) -> None:
         pass
@@ -110,7 +86,8 @@ class Execution:
         found = as_numbers(site.value)
         if found is None:
             raise UnsupportedMessage(
-                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: only numbers and arrays of them can be sent",
+                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: "
+                "only numbers and arrays of them can be sent",
                 site.address,
             )
         return found
@@ -119,7 +96,9 @@ class Execution:
         """The value that a SampleResult holds for the statement."""
         distribution = site.distribution
         if len(answer.value) != math.prod(distribution.shape):
-            raise MalformedMessage(f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address)
+            raise MalformedMessage(
+                f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address
+            )
         return from_numbers(distribution.shape, answer.value, distribution.discrete)
 
     def observed(self, site: Statement, data: m.Observation) -> tuple[m.Shape, Any]:
@@ -161,7 +140,9 @@ class PlainExecution(Execution):
             question = m.Sample(site.address, name, layout, numbers, site.control)
             site.value = self.answered(site, self.put(question))
         else:
-            raise UnsupportedMessage("a draw whose value a handler fixed cannot be told to this inference side", site.address)
+            raise UnsupportedMessage(
+                "a draw whose value a handler fixed cannot be told to this inference side", site.address
+            )
 
 
 class Orders:
@@ -228,7 +209,7 @@ class RecordedExecution(Execution):
             self.sample(site, layout, parameters, instance)
 
     def observe(self, site: Statement, layout: m.Layout, parameters: list[float]) -> None:
-        """The data, else the program's value, else a draw; with no orders the inference side supplies what is missing."""
+        """The data, else the program's value, else a draw; with no orders the inference side supplies the value."""
         shape: m.Shape | None = site.distribution.shape
         orders = self.orders
         data = orders.observations.get(site.name) if orders is not None and site.name else None
@@ -279,8 +260,8 @@ class RecordedExecution(Execution):
         found = None if result is None else as_numbers(result)
         if result is not None and found is None:
             raise UnsupportedMessage(
-                f"the model returned a {type(result).__name__}: only a number, an array of numbers or None can be sent; "
-                "use tag for the rest"
+                f"the model returned a {type(result).__name__}: "
+                "only a number, an array of numbers or None can be sent; use tag for the rest"
             )
         shape, numbers = found or (None, [])
         self.recorder.add(m.Site(SiteKind.RESULT, shape=shape), numbers)

@@ -4,8 +4,8 @@
 ...     while not accepted(x := ppl.sample(dist.Normal(0.0, 1.0))):
 ...         scope.reject()
 
-Only the accepted pass becomes a part of the trace. Where no front end serves the model, or the inference side does not know
-scopes, nothing happens.
+Only the accepted pass becomes a part of the trace. Where no front end serves the model, or the inference side does not
+know scopes, nothing happens.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +18,11 @@ from ppl_jax.data.blocks import Run
 from ppl_jax.data.dataset import Dataset, open_dataset
 from ppl_jax.data.folder import create
 from ppl_jax.data.forked import run_forked
+from ppl_jax.data.online import block_executions
 from ppl_jax.data.writer import BLOCK_TRACES, ShardWriter
 from ppl_jax.errors import InterruptedRunWarning, PPLError, StorageError
 from ppl_jax.execution import Execution, execute, handlers_in_force
+from ppl_jax.models import TableAndWeights, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import BATCH, check_seed, streams
 
@@ -88,7 +90,7 @@ def save_dataset(
     path, seed = Path(path), check_seed(seed)
     count, first = check_count("num_traces", num_traces), check_count("start", start, 0)
     workers = check_count("num_workers", num_workers)
-    check_model(model)
+    check_workers(check_model(model), workers)
     create(path)
     with _reserved(path, seed, first, count):
         present = open_dataset(path)
@@ -136,11 +138,14 @@ def _write(source: Source, path: Path, ranges: list[tuple[int, int]], report: Ca
     """Runs the executions of some ranges and writes them to one shard; what is finished is kept whatever happens."""
     with ShardWriter(path, dtypes=source.dtypes, block_traces=source.block_traces) as writer:
         for first, stop in ranges:
-            if source.name == DEVICE:
-                for low in range(first, stop, _DEVICE_BLOCK):
-                    table, log_weights = source.batch_model.run(source.seed, low, min(low + _DEVICE_BLOCK, stop))
-                    writer.extend(table, log_weights, Run(DEVICE, source.seed, low))
-                    report(len(table))
+            blocks = _blocks(source, first, stop)
+            if blocks is not None:
+                position = first
+                with closing(blocks):
+                    for table, log_weights in blocks:
+                        writer.extend(table, log_weights, Run(source.name, source.seed, position))
+                        position += len(table)
+                        report(len(table))
                 continue
             for low in range(first, stop, _EVERY):
                 for rng in streams(source.seed, low, min(low + _EVERY, stop)):
@@ -150,11 +155,22 @@ def _write(source: Source, path: Path, ranges: list[tuple[int, int]], report: Ca
                 report(min(_EVERY, stop - low))
 
 
+def _blocks(source: Source, first: int, stop: int) -> Generator[TableAndWeights, None, None] | None:
+    """Executions first ... stop - 1 in blocks, where the device or the model itself performs them; else None."""
+    if source.name == DEVICE:
+        return (
+            source.batch_model.run(source.seed, low, min(low + _DEVICE_BLOCK, stop))
+            for low in range(first, stop, _DEVICE_BLOCK)
+        )
+    return block_executions(source.model, source.ambient, source.seed, first, stop)
+
+
 def _execute(source: Source, index: int, writer: TraceWriter) -> TraceTable:
     """One execution by itself."""
-    if source.name == DEVICE:
-        table: TraceTable = source.batch_model.run(source.seed, index, index + 1)[0]
-        return table
+    blocks = _blocks(source, index, index + 1)
+    if blocks is not None:
+        with closing(blocks):
+            return next(blocks)[0]
     execution = Execution(next(streams(source.seed, index, index + 1)))
     writer.append(execute(execution, source.model, source.ambient), execution.log_weight)
     return writer.finish()[0]

@@ -117,6 +117,7 @@ class NumpyroDistribution(Distribution):
     def __init__(self, *values: Any):
         self._values = dict(zip(self.parameters, (as_parameter(value) for value in values), strict=True))
         self.twin = self.recipe.build(self._values)
+        _trust(self.twin)
         self.shape = tuple(self.twin.batch_shape) + tuple(self.twin.event_shape)
 
     def __getattr__(self, name: str) -> Any:
@@ -157,6 +158,13 @@ class NumpyroDistribution(Distribution):
     def support(self) -> tuple[Any, Any]:
         constraint = self.twin.support
         return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
+
+
+def _trust(twin: Any) -> None:
+    """No more checks of the values it is asked about: those outside the support are known to be possible."""
+    while twin is not None:
+        twin._validate_args = False
+        twin = getattr(twin, "base_dist", None)
 
 
 class Recipe(NamedTuple):

@@ -46,6 +46,8 @@ class TruncatedNormal(Elementwise):
         flip = a > 0.0  # the left tail keeps the precision of the cumulative distribution
         if flip:
             a, b = -b, -a
+        if b == -math.inf:  # so far out in units of scale that only the nearer bound is left
+            return low if flip else high
         z = _draw_far_left(uniform, a, b) if b < -_TAIL else _draw_by_inversion(uniform(), a, b)
         value = loc + scale * (-z if flip else z)
         return min(max(value, low), high)

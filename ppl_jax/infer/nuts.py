@@ -76,9 +76,8 @@ def nuts(
 
     from ppl_jax.infer.hamiltonian import sample_chains, target  # only here is JAX needed
     from ppl_jax.infer.jax_backend import trace_structure
-    from ppl_jax.numpyro_bridge import adapt
 
-    model, ambient = adapt(check_model(model)), handlers_in_force()
+    model, ambient = check_model(model), handlers_in_force()
     batch_model = trace_structure(model, observations, score=True, ambient=ambient)
     _check_sites(batch_model, observations)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]

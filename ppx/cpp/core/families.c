@@ -96,28 +96,31 @@ int ppx_value_shape(const ppx_distribution *distribution, int32_t *shape, uint32
 
 /* -- domains -- */
 
-typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, COUNT, NOT_NAN } domain;
+typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, RATE, COUNT, NOT_NAN } domain;
+
+static const double LARGEST_COUNT = 0x1p53; /* above it doubles no longer hold every integer */
 
 static bool in_domain(double value, domain wanted) {
     switch (wanted) {
         case FINITE: return isfinite(value);
         case POSITIVE: return isfinite(value) && value > 0.0;
         case PROBABILITY: return value >= 0.0 && value <= 1.0;
-        case COUNT: return isfinite(value) && value >= 0.0 && floor(value) == value;
+        case RATE: return value >= 0.0 && value <= LARGEST_COUNT;
+        case COUNT: return value >= 0.0 && value <= LARGEST_COUNT && floor(value) == value;
         case NOT_NAN: return !isnan(value);
         default: return true;
     }
 }
 
-static const char *const DOMAIN_TEXTS[] = {"any",           "finite", "finite and > 0", "in [0, 1]", "an integer >= 0",
-                                           "no NaN"};
+static const char *const DOMAIN_TEXTS[] = {
+    "any", "finite", "finite and > 0", "in [0, 1]", "in [0, 2^53]", "an integer in [0, 2^53]", "a number, not NaN"};
 
 static const domain DOMAINS[][4] = {
     {ANY},
     {FINITE, POSITIVE},
     {FINITE, FINITE},
-    {FINITE},
-    {POSITIVE},
+    {ANY},
+    {RATE},
     {PROBABILITY},
     {POSITIVE, POSITIVE},
     {POSITIVE},
@@ -127,9 +130,9 @@ static const domain DOMAINS[][4] = {
     {POSITIVE, POSITIVE},
     {FINITE, POSITIVE, NOT_NAN, NOT_NAN},
     {FINITE, POSITIVE},
-    {FINITE},
-    {FINITE, FINITE},
     {ANY},
+    {FINITE, FINITE},
+    {NOT_NAN},
 };
 
 static int complain(char *error, size_t size, uint32_t family, uint32_t parameter, const char *expected, double found) {
@@ -163,7 +166,9 @@ static int check_order(const ppx_distribution *distribution, uint32_t low, char 
     for (size_t i = 0; i < size; i++) {
         double below = broadcast_element(&distribution->parameters[low], shape, dimensions, i);
         double above = broadcast_element(&distribution->parameters[low + 1], shape, dimensions, i);
-        if (!(below < above)) return complain(error, error_size, distribution->family, low, "less than high", below);
+        if (!(below < above)) return complain(error, error_size, distribution->family, low, "below high", below);
+        if (distribution->family == PPX_UNIFORM && !isfinite(above - below))
+            return complain(error, error_size, distribution->family, low + 1, "so near to low that high - low is finite", above);
     }
     return PPX_OK;
 }
@@ -175,7 +180,7 @@ static int check_probs(const ppx_distribution *distribution, char *error, size_t
     for (size_t row = 0; row < size; row += count) {
         double sum = 0.0;
         for (size_t k = row; k < row + count; k++) {
-            if (probs->data[k] < 0.0) return complain(error, error_size, distribution->family, 0, ">= 0", probs->data[k]);
+            if (!(probs->data[k] >= 0.0)) return complain(error, error_size, distribution->family, 0, ">= 0", probs->data[k]);
             sum += probs->data[k];
         }
         if (!(sum > 0.0 && isfinite(sum)))
@@ -268,8 +273,8 @@ static void draw_multivariate(ppx_stream *stream, const ppx_distribution *distri
     size_t length = (size_t)distribution->parameters[0].shape[0];
     for (size_t i = 0; i < length; i++) value[i] = ppx_normal_quantile(ppx_uniform(stream));
     for (size_t row = length; row-- > 0;) { /* from below: row i needs the deviates 0 ... i */
-        double sum = scale[row * length] * value[0];
-        for (size_t k = 1; k <= row; k++) sum = sum + scale[row * length + k] * value[k];
+        double sum = 0.0;
+        for (size_t k = 0; k <= row; k++) sum = sum + scale[row * length + k] * value[k];
         value[row] = loc[row] + sum;
     }
 }

@@ -65,23 +65,22 @@ bool ppx_read_vector(const ppx_table *parent, unsigned field, size_t element, pp
     vector->count = 0;
     if (!follow(parent, field, &at)) return false;
     if (!at) return true;
-    if (at % 4 || (at + 4) % element) return false;
+    if (at % 4) return false;
     vector->count = ppx_load_u32(parent->message.data + at);
+    if (vector->count && (at + 4) % element) return false;
     vector->data = parent->message.data + at + 4;
     return vector->count <= (parent->message.size - at - 4) / element;
 }
 
 bool ppx_read_string(const ppx_table *parent, unsigned field, ppx_vector *string) {
-    const uint8_t *end = parent->message.data + parent->message.size;
     if (!ppx_read_vector(parent, field, 1, string)) return false;
-    if (!string->data) return true;
-    if (string->data + string->count >= end || string->data[string->count]) return false;
-    return string->count <= 65535 && ppx_is_utf8(string->data, string->count);
+    return string->count <= PPX_MAX_STRING && ppx_is_utf8(string->data, string->count);
 }
 
 bool ppx_read_element(const ppx_table *parent, ppx_vector offsets, size_t index, ppx_table *table) {
     size_t at = (size_t)(offsets.data - parent->message.data) + 4 * index;
-    return open_table(parent->message, at + ppx_load_u32(parent->message.data + at), table);
+    uint32_t offset = ppx_load_u32(parent->message.data + at);
+    return offset && open_table(parent->message, at + offset, table);
 }
 
 bool ppx_read_number(const ppx_table *parent, unsigned field, size_t size, uint64_t fallback, uint64_t *value) {
@@ -110,4 +109,10 @@ bool ppx_is_utf8(const void *text, size_t length) {
         if (code < least || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
     }
     return true;
+}
+
+size_t ppx_cut_utf8(const char *text, size_t length, size_t most) {
+    if (length <= most) return length;
+    while (most && ((uint8_t)text[most] & 0xC0) == 0x80) most--;
+    return most;
 }

@@ -153,6 +153,29 @@ uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *
     return add(sites, &site, &place, hash) ? (uint32_t)sites->size : 0;
 }
 
+/* Steps over a signature's distribution: its families are compared, its shapes are not. */
+static bool same_families(const uint32_t **one, const uint32_t **other) {
+    uint32_t family = *(*one)++, components;
+    if (family != *(*other)++) return false;
+    for (uint32_t i = 0; i < ppx_num_parameters(family); i++) {
+        *one += **one; /* dimensions + 1, and so many words in all */
+        *other += **other;
+    }
+    if (family != PPX_MIXTURE) return true;
+    components = *(*one)++;
+    if (components != *(*other)++) return false;
+    while (components--)
+        if (!same_families(one, other)) return false;
+    return true;
+}
+
+bool ppx_sites_alike(const ppx_site *one, const ppx_site *other) {
+    const uint32_t *left = ppx_signed_distribution(one), *right = ppx_signed_distribution(other);
+    size_t words = (size_t)(left - one->signature);
+    return words == (size_t)(right - other->signature) && memcmp(one->signature, other->signature, words * sizeof *left) == 0 &&
+           same_families(&left, &right);
+}
+
 void ppx_sites_clear(ppx_sites *sites) {
     for (size_t i = 0; i < sites->size; i++) free((void *)(uintptr_t)sites->entries[i].signature);
     sites->size = 0;

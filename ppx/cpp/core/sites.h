@@ -19,7 +19,6 @@ enum {
 };
 
 #define PPX_MAX_SITES 1048576
-#define PPX_MAX_STRING 65535
 
 typedef struct {
     char *text;
@@ -51,6 +50,10 @@ typedef struct {
 } ppx_sites;
 
 bool ppx_addresses_intern(ppx_addresses *addresses, const char *text, size_t length, uint32_t *number);
+static inline const ppx_address_entry *ppx_addresses_get(const ppx_addresses *addresses, uint32_t number) {
+    return &addresses->entries[number];
+}
+
 void ppx_addresses_free(ppx_addresses *addresses);
 
 /* The number of the site, a new one if it was never met; 0 if a limit is passed. `where` may be NULL (no address, no
@@ -59,6 +62,9 @@ uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *
                           const ppx_tensor *value);
 void ppx_sites_clear(ppx_sites *sites);
 void ppx_sites_free(ppx_sites *sites);
+
+/* Whether a value of one may stand for the other: the same shape of value and the same families (PROTOCOL.md, section 8). */
+bool ppx_sites_alike(const ppx_site *one, const ppx_site *other);
 
 static inline const ppx_site *ppx_sites_get(const ppx_sites *sites, uint32_t number) { return &sites->entries[number - 1]; }
 
