@@ -245,8 +245,8 @@ class Contents:
             first = int(self.block_ends[number]) - block.frame.traces
             shard = self.shards[block.shard]
             shard.check_payload(block.frame)
-            view = shard.bytes[block.frame.payload_start + start :][:length]
-            slots[chosen] = first + view.view(f"<u{length // block.frame.traces}")[slots[chosen] - first]
+            view = shard.bytes[block.frame.payload_start + start :][:length].view(f"<u{length // block.frame.traces}")
+            slots[chosen] = view[slots[chosen] - first].astype(np.int64) + first
 
     def _in_groups(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         groups = np.searchsorted(self._ends, slots, side="right")

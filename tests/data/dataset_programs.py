@@ -67,3 +67,11 @@ def rows(table: TraceTable) -> list[tuple]:
         tags = [site.value for site in trace.sites if site.kind == "tag"]
         found.append((layout.key, numbers.tobytes(), repr(trace.result), repr(tags)))
     return found
+
+
+if __name__ == "__main__":  # as a simulator in a process of its own: dataset_programs.py NAME ENDPOINT
+    import sys
+
+    import ppx
+
+    ppx.serve(globals()[sys.argv[1]], sys.argv[2])

@@ -215,6 +215,22 @@ def test_bad_arguments(tmp_path, dataset):
         dataset.mixed_minibatches(1.5)
 
 
+@pytest.mark.parametrize("block_traces", [1 << 16, 1 << 20])
+def test_more_traces_than_two_bytes_count(tmp_path, block_traces):
+    few = ppl.prior(rejection, 1000, seed=0, progress=False).values
+    table = few[np.random.default_rng(0).integers(1000, size=150_000)]
+    with ShardWriter(tmp_path / "set", block_traces=block_traces) as writer:
+        writer.extend(table, np.arange(150_000.0))
+    dataset = open_dataset(tmp_path / "set")
+    places = np.array([0, 1, 65_535, 65_536, 65_537, 131_071, 131_072, 149_999])
+    assert rows(dataset[places]) == rows(table[places])
+    np.testing.assert_array_equal(dataset.log_weights(places), places)
+    np.testing.assert_array_equal(dataset.minibatch(0, places).values(0), table[places].column("mu"))
+    training, validation = dataset.split(0.1)
+    np.testing.assert_array_equal(validation.minibatch(0, np.arange(9)).log_weights, 135_000 + np.arange(9.0))
+    assert len(training) == 135_000 == training.type_counts.sum()
+
+
 def test_a_table_of_many_layouts_in_memory_only(tmp_path):
     """More layouts than a block has traces, and layouts that first appear in the last block."""
     writer = TraceWriter()
