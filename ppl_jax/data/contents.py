@@ -10,7 +10,6 @@ type in the order of the sequence. Neither depends on how the work was divided a
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +20,15 @@ import numpy as np
 from ppl_jax.data.blocks import Run, read_directory, unpack_objects
 from ppl_jax.data.encoding import Columns, Places, columns_of, locate
 from ppl_jax.data.frames import Frame, Scan
+from ppl_jax.data.recent import Recent
 from ppl_jax.data.shardmap import ShardMap, pick, pick_runs, places_at
-from ppl_jax.data.types import Fields, TypeLayout, field_columns, fields_of
+from ppl_jax.data.types import Fields, TypeLayout, arrange_fields
 from ppl_jax.data.vocabulary import Vocabulary
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import RowLayout, TraceTable
 
-_LAYOUTS_KEPT = 1024  # row layouts that are kept once they were built
-_PLACES_KEPT = 1 << 22  # places of columns that are kept once they were computed, 17 bytes each
+_LAYOUTS_KEPT = 1 << 18  # columns of row layouts, and sites of types, that are kept once they were built
+_PLACES_KEPT = 1 << 21  # places of columns that are kept once they were computed; 17 bytes each
 
 
 class Block(NamedTuple):
@@ -43,9 +43,8 @@ class Block(NamedTuple):
 
 
 class TypePlaces(NamedTuple):
-    """What is needed to read the fields of a type: its layout and fields, and where they are in each of its groups."""
+    """What is needed to read the fields of a type: these, and where they are in each of its groups."""
 
-    layout: TypeLayout
     fields: Fields
     places: Places
     shards: np.ndarray
@@ -91,9 +90,10 @@ class Contents:
         self.blocks = [block for block, _ in found]
         self.block_ends = np.cumsum([block.frame.traces for block in self.blocks], dtype=np.int64)
         self._catalogue([columns for _, columns in found])
-        self._layouts: OrderedDict[int, tuple[RowLayout, Columns]] = OrderedDict()
-        self._places: OrderedDict[int, TypePlaces] = OrderedDict()
-        self._places_size = 0
+        self._layouts: Recent[tuple[RowLayout, Columns]] = Recent(_LAYOUTS_KEPT)
+        self._types: Recent[TypeLayout] = Recent(_LAYOUTS_KEPT)
+        self._places: Recent[TypePlaces] = Recent(_PLACES_KEPT)
+        self._unchecked = np.full(len(self.blocks), check)
 
     def _complain(self, problem: str) -> None:
         self.problems.append(problem)
@@ -171,8 +171,8 @@ class Contents:
         rows = np.add.reduceat(self._rows, changes) if len(changes) else np.empty(0, np.int64)
         by_type = np.argsort(self._type_of[changes], kind="stable")
         self._segment_ends = np.cumsum(rows[by_type])
-        self._segment_rows = rows[by_type]
-        self._segment_slots = (self._ends - self._rows)[changes][by_type]  # where in all rows of all blocks they begin
+        slots = (self._ends - self._rows)[changes][by_type]  # where in all rows of all blocks they begin
+        self._segment_shifts = slots - (self._segment_ends - rows[by_type])
         self._segment_blocks = self._block_of[changes][by_type]
         self._has_ranks = np.array([block.ranks[1] > 0 for block in self.blocks], dtype=bool)
 
@@ -183,17 +183,20 @@ class Contents:
 
     def layout(self, number: int) -> tuple[RowLayout, Columns]:
         """A row layout and how its rows are cut into columns."""
-        found = self._layouts.get(number)
-        if found is None:
-            layout = self.vocabulary.row_layout(number)
-            found = self._layouts[number] = layout, columns_of(layout)
-            if len(self._layouts) > _LAYOUTS_KEPT:
-                self._layouts.popitem(last=False)
-        return found
+        return self._layouts.get(number, self._build_layout)
+
+    def _build_layout(self, number: int) -> tuple[tuple[RowLayout, Columns], int]:
+        layout = self.vocabulary.row_layout(number)
+        columns = columns_of(layout)
+        return (layout, columns), len(columns.sizes)
 
     def type_layout(self, number: int) -> TypeLayout:
         """The layout of a type."""
-        return self.vocabulary.type_layout(int(self._type_names[number]))
+        return self._types.get(number, self._build_type)
+
+    def _build_type(self, number: int) -> tuple[TypeLayout, int]:
+        layout = self.vocabulary.type_layout(int(self._type_names[number]))
+        return layout, len(layout.latents) + len(layout.observations)
 
     @property
     def layout_numbers(self) -> np.ndarray:
@@ -226,7 +229,7 @@ class Contents:
         """The group, and the row in it, of rows of types, int64 (n,)."""
         position = self._type_base[types] + rows
         segments = np.searchsorted(self._segment_ends, position, side="right")
-        slots = position - (self._segment_ends - self._segment_rows - self._segment_slots)[segments]
+        slots = position + self._segment_shifts[segments]
         blocks = self._segment_blocks[segments]
         if self._has_ranks[blocks].any():
             for number in np.unique(blocks).tolist():
@@ -256,34 +259,38 @@ class Contents:
 
     def type_places(self, number: int) -> TypePlaces:
         """Where the fields of a type are, for each of its groups."""
-        found = self._places.get(number)
-        if found is None:
-            groups = self._by_type[self._type_groups[number] : self._type_groups[number + 1]]
-            layout = self.type_layout(number)
-            fields = fields_of(layout)
-            shape = len(groups), len(fields.sizes)
-            places = Places(np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint8))
-            for kind in np.unique(self._layout_of[groups]).tolist():
-                row_layout, columns = self.layout(kind)
-                own = np.flatnonzero(self._layout_of[groups] == kind)
-                chosen = field_columns(row_layout.sites, columns)
-                for whole, part in zip(places, self.group_places(groups[own], columns), strict=True):
-                    whole[own] = part[:, chosen]
-            found = self._places[number] = TypePlaces(layout, fields, places, self._shard_of[groups])
-            self._places_size += places.base.size
-            while self._places_size > _PLACES_KEPT and len(self._places) > 1:
-                self._places_size -= self._places.popitem(last=False)[1].places.base.size
-        return found
+        return self._places.get(number, self._find_places)
 
-    def group_places(self, groups: np.ndarray, columns: Columns) -> Places:
-        """Where the columns of groups of one layout are."""
-        count = len(columns.sizes)
-        codes = np.empty((len(groups), count), np.uint8)
+    def _find_places(self, number: int) -> tuple[TypePlaces, int]:
+        groups = self._by_type[self._type_groups[number] : self._type_groups[number + 1]]
+        layouts = self._layout_of[groups]
+        first = int(layouts[0])
+        sizes, chosen = self.vocabulary.columns(first)
+        fields = arrange_fields(sizes[chosen], *self.vocabulary.field_counts(first))
+        if (layouts == first).all():
+            places = Places(*(array[:, chosen] for array in self.group_places(groups, sizes)))
+        else:
+            shape = len(groups), len(chosen)
+            places = Places(np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint8))
+            for kind in np.unique(layouts).tolist():
+                own = np.flatnonzero(layouts == kind)
+                sizes, chosen = self.vocabulary.columns(kind)
+                for whole, part in zip(places, self.group_places(groups[own], sizes), strict=True):
+                    whole[own] = part[:, chosen]
+        return TypePlaces(fields, places, self._shard_of[groups]), places.base.size
+
+    def group_places(self, groups: np.ndarray, sizes: np.ndarray) -> Places:
+        """Where the columns of groups of one layout are, of sizes int64 (c,)."""
+        wanted = self._codes[groups, None] + np.arange(len(sizes))
         shards = self._shard_of[groups]
-        for shard in np.unique(shards).tolist():
-            own = shards == shard
-            codes[own] = self.shards[shard].bytes[self._codes[groups[own], None] + np.arange(count)]
-        return locate(self._starts[groups], self._rows[groups], codes, columns.sizes)
+        if (shards == shards[0]).all():
+            codes = self.shards[shards[0]].bytes[wanted]
+        else:
+            codes = np.empty(wanted.shape, np.uint8)
+            for shard in np.unique(shards).tolist():
+                own = shards == shard
+                codes[own] = self.shards[shard].bytes[wanted[own]]
+        return locate(self._starts[groups], self._rows[groups], codes, sizes)
 
     def check_groups(self, groups: np.ndarray) -> None:
         """Checks the blocks of groups that were not read before.
@@ -291,9 +298,12 @@ class Contents:
         Raises:
           StorageError: one is damaged.
         """
-        for number in np.unique(self._block_of[groups]).tolist():
-            block = self.blocks[number]
-            self.shards[block.shard].check_payload(block.frame)
+        blocks = self._block_of[groups]
+        if self._unchecked[blocks].any():
+            for number in np.unique(blocks).tolist():
+                block = self.blocks[number]
+                self.shards[block.shard].check_payload(block.frame)
+                self._unchecked[number] = False
 
     def table(self, groups: np.ndarray, rows: np.ndarray) -> tuple[TraceTable, np.ndarray]:
         """Whole traces, copied: rows ``rows`` (n,) of groups ``groups`` (n,); and their log weights, float64 (n,)."""
@@ -319,7 +329,7 @@ class Contents:
     def _fill(self, numbers: np.ndarray, groups: np.ndarray, rows: np.ndarray, columns: Columns) -> None:
         """Whole rows of one layout, the log weight last, into ``numbers`` (n, width + 1)."""
         present, inverse = np.unique(groups, return_inverse=True)
-        places = self.group_places(present, columns)
+        places = self.group_places(present, columns.sizes)
         base, code = places_at(places, inverse, rows)
         shards = self._shard_of[groups]
         single = columns.sizes == 1

@@ -261,7 +261,7 @@ class Dataset(Source, Sequence[Trace]):
         types = np.full(len(rows), number, dtype=np.int64)
         groups, local = self._contents.find_rows(types, np.asarray(rows) + self._first_rows[number])
         stored = StoredRows(self._contents, number, groups, local)
-        return Minibatch(number, self._contents.type_places(number).layout, len(rows), weight, stored)
+        return Minibatch(number, self.types, len(rows), weight, stored)
 
     def split(self, fraction: float) -> tuple[Dataset, Dataset]:
         """All but the last ``fraction`` of the traces, and these: for training and validation. Nothing is copied."""

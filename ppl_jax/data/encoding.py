@@ -250,38 +250,27 @@ def locate(starts: np.ndarray, rows: np.ndarray, codes: np.ndarray, sizes: np.nd
       codes: uint8 (g, c).
       sizes: numbers in each column, int64 (c,).
     """
-    base, step, found = _locate_own(starts, rows, codes, sizes)
-    shared = codes >= SAME_AS
-    if shared.any():
-        target = np.arange(codes.shape[1]) - np.where(shared, codes.astype(np.int64) - SAME_AS + 1, 0)
-        while True:  # an earlier column may itself be that of one before it
-            further = np.take_along_axis(target, target, axis=1)
-            if np.array_equal(further, target):
-                break
-            target = further
-        base, step, found = (np.take_along_axis(array, target, axis=1) for array in (base, step, found))
-    return Places(base, step, found)
-
-
-_ITEM = np.array([dtype.itemsize for dtype in FORMATS], dtype=np.int64)
-
-
-def _locate_own(
-    starts: np.ndarray, rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     own = np.where(codes < len(FORMATS), codes, CONSTANT)
     lengths = _ITEM[own] * sizes
     step = np.where(own == CONSTANT, 0, lengths)
-    lengths = np.where(codes >= SAME_AS, 0, np.where(own == CONSTANT, lengths, lengths * rows[:, None]))
+    shared = codes >= SAME_AS
+    lengths = np.where(shared, 0, np.where(own == CONSTANT, lengths, lengths * rows[:, None]))
     base = np.zeros(codes.shape, np.int64)
-    position = starts.astype(np.int64).copy()
-    for code in range(len(FORMATS)):
+    position = starts.astype(np.int64)
+    for code in np.flatnonzero(np.bincount(own.ravel(), minlength=1)).tolist():
         mine = np.where(own == code, lengths, 0)
-        if code == CONSTANT or mine.any():
-            ends = np.cumsum(mine, axis=1)
-            base += np.where(own == code, position[:, None] + ends - mine, 0)
-            position += ends[:, -1]
-    return base, step, own
+        ends = np.cumsum(mine, axis=1)
+        base += np.where(own == code, position[:, None] + ends - mine, 0)
+        position = position + ends[:, -1]
+    if not shared.any():
+        return Places(base, step, own)
+    target = np.arange(codes.size) - np.where(shared, codes.astype(np.int64) - SAME_AS + 1, 0).ravel()
+    while not np.array_equal(further := target[target], target):  # an earlier column may be that of one before it
+        target = further
+    return Places(*(array.ravel()[target].reshape(codes.shape) for array in (base, step, own)))
+
+
+_ITEM = np.array([dtype.itemsize for dtype in FORMATS], dtype=np.int64)
 
 
 def encoded_length(rows: int, codes: np.ndarray, sizes: np.ndarray) -> int:

@@ -51,20 +51,24 @@ class Minibatch:
 
     Attributes:
       number: of the type, in ``types`` of the dataset (or in the TypeTable).
-      type: its TypeLayout: the controlled latents and the observed sites.
       weight: number of traces over the size of a full minibatch. The mean loss over each minibatch times its weight,
         summed over an epoch, is the sum over all traces divided by the batch size.
     """
 
-    def __init__(self, number: int, layout: TypeLayout, count: int, weight: float, rows: Rows):
+    def __init__(self, number: int, types: Sequence[TypeLayout], count: int, weight: float, rows: Rows):
         self.number = number
-        self.type = layout
+        self._types = types
         self.weight = weight
         self._count = count
         self._rows = rows
 
     def __len__(self) -> int:
         return self._count
+
+    @cached_property
+    def type(self) -> TypeLayout:
+        """The controlled latents and the observed sites."""
+        return self._types[self.number]
 
     def __repr__(self) -> str:
         return f"Minibatch({self._count} traces of type {self.number}, {len(self.type.latents)} latents)"
@@ -85,7 +89,7 @@ class Minibatch:
           latent: its place among ``type.latents``.
         """
         site, field = self.type.latents[latent], self._rows.fields.values[latent]
-        if field is None:
+        if field < 0:
             return np.empty((self._count, *(site.value or (0,))))
         found = self._field(field).reshape(self._count, *site.value)
         if not is_discrete(site.distribution):
@@ -94,11 +98,11 @@ class Minibatch:
 
     def numbers(self, latent: int) -> np.ndarray:
         """All numbers of a controlled latent's distribution, in the order of its parameters; float64 (n, count)."""
-        fields = self._rows.fields.numbers[latent]
-        places = self._rows.fields.scalars[fields.start : fields.stop]
-        if len(fields) and places.min() >= 0:
+        first, stop = self._rows.fields.numbers[latent]
+        places = self._rows.fields.scalars[first:stop].tolist()
+        if places and min(places) >= 0:
             return self._scalars[:, places[0] : places[-1] + 1]
-        parts = [self._field(field).astype(np.float64, copy=False) for field in fields]
+        parts = [self._field(field).astype(np.float64, copy=False) for field in range(first, stop)]
         return np.concatenate(parts, axis=1) if parts else np.empty((self._count, 0))
 
     def parameters(self, latent: int) -> tuple[np.ndarray, ...]:
@@ -136,7 +140,7 @@ class Minibatch:
     def observed(self, place: int) -> np.ndarray:
         """Values of the observed site at a place of ``type.observations``, (n, *shape)."""
         field, shape = self._rows.fields.observations[place], self.type.observations[place].value
-        if field is None:
+        if field < 0:
             return np.empty((self._count, *(shape or (0,))))
         return self._field(field).reshape(self._count, *shape)
 
@@ -241,8 +245,8 @@ class TableSource(Source):
         self.numbers, inverse = np.unique(numbers, return_inverse=True)
         of_trace = inverse[kinds]
         self._rows = np.split(np.argsort(of_trace, kind="stable"), np.cumsum(np.bincount(of_trace))[:-1])
-        self._types = [types[number] for number in self.numbers.tolist()]
-        self._fields = [fields_of(layout) for layout in self._types]
+        self._types = types
+        self._fields = [fields_of(types[number]) for number in self.numbers.tolist()]
         self._starts_of = {kind: _field_starts(layout) for kind, layout in layouts.items()}
 
     @property
@@ -251,7 +255,7 @@ class TableSource(Source):
 
     def minibatch(self, number: int, rows: np.ndarray, weight: float) -> Minibatch:
         own = TableRows(self._table, self._fields[number], self._starts_of, self._rows[number][rows])
-        return Minibatch(int(self.numbers[number]), self._types[number], len(rows), weight, own)
+        return Minibatch(int(self.numbers[number]), self._types, len(rows), weight, own)
 
 
 def _field_starts(layout: RowLayout) -> np.ndarray:

@@ -102,9 +102,9 @@ class ShardMap:
 
 def pick(shards: list[ShardMap], which: np.ndarray, base: np.ndarray, code: np.ndarray) -> np.ndarray:
     """Numbers from several shards: ``which`` (n,) tells the shard of each row of ``base`` and ``code`` (n, k)."""
+    if len(which) and (which == which[0]).all():
+        return shards[which[0]].gather(base, code)
     present = np.unique(which).tolist()
-    if len(present) == 1:
-        return shards[present[0]].gather(base, code)
     numbers = np.empty(base.shape)
     for shard in present:
         rows = np.flatnonzero(which == shard)

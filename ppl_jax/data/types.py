@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from ppl_jax.data.encoding import Columns, distribution_sizes
+from ppl_jax.data.encoding import Columns, site_sizes
 from ppl_jax.primitives import OBSERVE, SAMPLE
 from ppl_jax.storage import RowLayout
 from ppl_jax.storage.layouts import SiteLayout
@@ -79,46 +79,44 @@ class Fields(NamedTuple):
 
     Attributes:
       sizes: numbers in each field, int64 (f,).
-      values: for each latent the field of its value.
-      numbers: for each latent the fields of its distribution's numbers.
-      observations: for each observed site the field of its value.
+      values: for each latent the field of its value, -1 where it has none.
+      numbers: for each latent the first field of its distribution's numbers, and the one behind the last.
+      observations: for each observed site the field of its value, -1 where it has none.
       scalars: for each field its place among those of one number; -1 for the others.
     """
 
     sizes: np.ndarray
-    values: tuple[int | None, ...]
-    numbers: tuple[range, ...]
-    observations: tuple[int | None, ...]
+    values: list[int]
+    numbers: list[tuple[int, int]]
+    observations: list[int]
     scalars: np.ndarray
 
 
 def fields_of(layout: TypeLayout) -> Fields:
     """The fields of a type; what has no numbers has no field."""
     sizes: list[int] = []
-
-    def add(numbers: list[int]) -> range:
-        before = len(sizes)
-        sizes.extend(number for number in numbers if number)
-        return range(before, len(sizes))
-
-    values, numbers = [], []
+    counts = []
     for site in layout.latents:
-        values.append(_only(add(_value_sizes(site))))
-        numbers.append(add(distribution_sizes(site.distribution)))
-    observations = [_only(add(_value_sizes(site))) for site in layout.observations]
-    widths = np.array(sizes, dtype=np.int64)
-    single = widths == 1
-    return Fields(
-        widths, tuple(values), tuple(numbers), tuple(observations), np.where(single, np.cumsum(single) - 1, -1)
-    )
+        value, distribution, _ = site_sizes(site)
+        sizes += value + distribution
+        counts.append((len(value), len(distribution)))
+    observed = [site_sizes(site)[0] for site in layout.observations]
+    widths = np.array(sizes + [size for value in observed for size in value], dtype=np.int64)
+    return arrange_fields(widths, counts, [len(value) for value in observed])
 
 
-def _value_sizes(site: SiteLayout) -> list[int]:
-    return [] if site.value is None else [int(np.prod(site.value))]
-
-
-def _only(found: range) -> int | None:
-    return found.start if found else None
+def arrange_fields(sizes: np.ndarray, latents: list[tuple[int, int]], observations: list[int]) -> Fields:
+    """Fields of given sizes: how many belong to the value and to the distribution of each latent, and to each datum."""
+    position, values, numbers, observed = 0, [], [], []
+    for value, distribution in latents:
+        values.append(position if value else -1)
+        numbers.append((position + value, position + value + distribution))
+        position += value + distribution
+    for value in observations:
+        observed.append(position if value else -1)
+        position += value
+    single = sizes == 1
+    return Fields(sizes, values, numbers, observed, np.where(single, np.cumsum(single) - 1, -1))
 
 
 def field_columns(sites: Sequence[SiteLayout], columns: Columns) -> np.ndarray:

@@ -23,7 +23,7 @@ class Vocabulary:
     Attributes:
       sites: SiteLayout by number.
       layouts: for each layout the number of its result template and the numbers of its sites, uint32.
-      layout_columns: columns of each layout.
+      layout_columns: number of columns of each layout.
       layout_types: type of each layout.
       types: for each type the numbers of its bare latents and of its bare observations, int64.
     """
@@ -42,8 +42,11 @@ class Vocabulary:
         self._type_numbers: dict[tuple[bytes, bytes], int] = {}
         self._bare: list[SiteLayout] = []
         self._bare_numbers: dict[SiteLayout, int] = {}
-        self._of_site: list[tuple[int, int, int]] = []  # role, number of the bare site, columns
-        self._facts = np.empty((0, 3), np.int64)  # the same as an array
+        # Of each site: role, number of the bare site, columns of value, distribution, all; where their sizes are.
+        self._of_site: list[tuple[int, int, int, int, int, int]] = []
+        self._facts = np.empty((0, 6), np.int64)  # the same as an array
+        self._sizes: list[int] = []  # of the columns of all sites
+        self._sizes_array = np.empty(0, np.int64)
         self.begin_shard()
 
     def begin_shard(self) -> None:
@@ -68,6 +71,7 @@ class Vocabulary:
         results += [self._number(freeze(result), self._results, self._result_numbers) for result in directory.results]
         if len(self._facts) < len(self.sites):
             self._facts = np.array(self._of_site, dtype=np.int64)
+            self._sizes_array = np.array(self._sizes, dtype=np.int64)
         known = np.array(sites, dtype=np.int64)
         for own, result in zip(directory.layouts, directory.layout_results.tolist(), strict=True):
             layouts.append(self._layout(known[own], results[result]))
@@ -75,6 +79,29 @@ class Vocabulary:
         if np.any(found == UNKNOWN):
             raise StorageError("its traces are described in a block before it, which is damaged.")
         return found
+
+    def columns(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers in each column of a layout, int64 (c,), and which columns are the fields of its type, int64 (f,)."""
+        result, sites = self.layouts[number]
+        found, of_result = self._facts[sites], template_sizes(self._results[result])
+        sizes = np.ones(self.layout_columns[number], np.int64)
+        if len(sites):
+            place, within = _ramps(found[:, 4])
+            sizes[1 : 1 + len(place)] = self._sizes_array[found[place, 5] + within]
+        if of_result:
+            sizes[-1 - len(of_result) : -1] = of_result
+        starts = 1 + np.cumsum(found[:, 4]) - found[:, 4]
+        parts = []
+        for kind, counts in ((LATENT, found[:, 2] + found[:, 3]), (OBSERVATION, found[:, 2])):
+            place, within = _ramps(np.where(found[:, 0] == kind, counts, 0))
+            parts.append(starts[place] + within)
+        return sizes, np.concatenate(parts)
+
+    def field_counts(self, number: int) -> tuple[list[tuple[int, int]], list[int]]:
+        """Of a layout: how many fields belong to value and distribution of each latent, and to each observed site."""
+        found = self._facts[self.layouts[number][1]]
+        latents = found[found[:, 0] == LATENT, 2:4]
+        return [(value, numbers) for value, numbers in latents.tolist()], found[found[:, 0] == OBSERVATION, 2].tolist()
 
     def _lists(self) -> list[list]:
         return list(self._local)
@@ -102,9 +129,11 @@ class Vocabulary:
         site = SiteLayout(kind, place, instance, text, control, observed, *rest)
         number = self._number(site, self.sites, self._site_numbers)
         if number == len(self._of_site):
-            self._of_site.append(
-                (role(site), self._number(bare(site), self._bare, self._bare_numbers), sum(map(len, site_sizes(site))))
-            )
+            value, distribution, proposal = site_sizes(site)
+            sizes = value + distribution + proposal
+            plain = self._number(bare(site), self._bare, self._bare_numbers)
+            self._of_site.append((role(site), plain, len(value), len(distribution), len(sizes), len(self._sizes)))
+            self._sizes += sizes
         return number
 
     @staticmethod
@@ -122,7 +151,7 @@ class Vocabulary:
         if number == len(self.layouts):
             facts = self._facts[sites]
             self.layouts.append((result, own))
-            self.layout_columns.append(2 + int(facts[:, 2].sum()) + len(template_sizes(self._results[result])))
+            self.layout_columns.append(2 + int(facts[:, 4].sum()) + len(template_sizes(self._results[result])))
             self.layout_types.append(self._type(facts))
         return number
 
@@ -133,3 +162,9 @@ class Vocabulary:
         if number == len(self.types):
             self.types.append((latents, observations))
         return number
+
+
+def _ramps(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For counts 2, 0, 3: the places 0, 0, 2, 2, 2, and 0, 1, 0, 1, 2 within each."""
+    place = np.repeat(np.arange(len(counts)), counts)
+    return place, np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
