@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from ppl_jax.data.agreement import check_agreement
 from ppl_jax.data.contents import Contents
 from ppl_jax.data.dataset import Dataset, open_dataset
 from ppl_jax.data.folder import add_to_manifest, create, entry_of, find
@@ -15,7 +16,7 @@ from ppl_jax.errors import StorageError
 def merge_datasets(sources: Sequence[str | Path], path: str | Path) -> Dataset:
     """A dataset that consists of the shards of others, where these are: nothing is copied.
 
-    What is written to the others later is not part of it.
+    Shards that are begun in the others later are not part of it.
 
     Args:
       sources: folders of datasets of one model.
@@ -36,7 +37,7 @@ def merge_datasets(sources: Sequence[str | Path], path: str | Path) -> Dataset:
         opened.insert(0, open_dataset(path))
         folders.insert(0, path)
     for first, second in pairwise(opened):
-        check_agreement(first, second)
+        check_agreement(first.outline, second.outline)
     found = {file: scan for folder in folders for file, scan in _shards(folder) if scan.frames}
     unique = list({scan.id: (file, scan) for file, scan in found.items()}.values())
     Contents([file for file, _ in unique], [scan for _, scan in unique])  # raises if executions occur twice
@@ -48,22 +49,6 @@ def merge_datasets(sources: Sequence[str | Path], path: str | Path) -> Dataset:
 def _shards(folder: Path) -> list:
     found = find(folder)
     return list(zip(found.paths, found.scans, strict=True))
-
-
-def check_agreement(first: Dataset, second: Dataset) -> None:
-    """Raises StorageError if two datasets cannot be of one model."""
-    for name, shape in first.observations.items():
-        other = second.observations.get(name, shape)
-        if None not in (shape, other) and shape != other:
-            raise StorageError(
-                f"{first.path} and {second.path} are of different models: the observation '{name}' has shape {shape} "
-                f"in the one and {other} in the other."
-            )
-    if len(first) and len(second) and not set(first.addresses) & set(second.addresses):
-        raise StorageError(
-            f"{first.path} and {second.path} are of different models: they have no address in common (for example "
-            f"{first.addresses[0]!r} and {second.addresses[0]!r})."
-        )
 
 
 def verify_dataset(path: str | Path) -> list[str]:

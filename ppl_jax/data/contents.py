@@ -21,13 +21,14 @@ from ppl_jax.data.blocks import Run, read_directory, unpack_objects
 from ppl_jax.data.encoding import Columns, Places, columns_of, locate
 from ppl_jax.data.frames import Frame, Scan
 from ppl_jax.data.recent import Recent
-from ppl_jax.data.shardmap import ShardMap, pick, pick_runs, places_at
+from ppl_jax.data.shardmap import Mapping, ShardMap, pick, pick_runs, places_at
 from ppl_jax.data.types import Fields, TypeLayout, arrange_fields
 from ppl_jax.data.vocabulary import Vocabulary
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import RowLayout, TraceTable
 
 _LAYOUTS_KEPT = 1 << 18  # columns of row layouts, and sites of types, that are kept once they were built
+_MAPS_OPEN = 256  # memory maps: each keeps a file open, of which a process may have some thousand
 _PLACES_KEPT = 1 << 21  # places of columns that are kept once they were computed; 17 bytes each
 
 
@@ -73,13 +74,14 @@ class Contents:
         self._recover = recover
         self.vocabulary = Vocabulary()
         self.shards: list[ShardMap] = []
+        mappings: Recent[Mapping] = Recent(_MAPS_OPEN)
         found: list[tuple[Block, dict[str, np.ndarray]]] = []
         for path, shard_scan in zip(paths, scans, strict=True):
             for problem in shard_scan.problems:
                 self._complain(problem)
             if not shard_scan.frames:
                 continue
-            self.shards.append(ShardMap(path, shard_scan.length, check))
+            self.shards.append(ShardMap(path, shard_scan.length, len(self.shards), mappings, check))
             self.vocabulary.begin_shard()
             for frame in shard_scan.frames:
                 try:
@@ -248,7 +250,7 @@ class Contents:
             first = int(self.block_ends[number]) - block.frame.traces
             shard = self.shards[block.shard]
             shard.check_payload(block.frame)
-            view = shard.bytes[block.frame.payload_start + start :][:length].view(f"<u{length // block.frame.traces}")
+            view = shard.data[block.frame.payload_start + start :][:length].view(f"<u{length // block.frame.traces}")
             slots[chosen] = view[slots[chosen] - first].astype(np.int64) + first
 
     def _in_groups(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -284,12 +286,12 @@ class Contents:
         wanted = self._codes[groups, None] + np.arange(len(sizes))
         shards = self._shard_of[groups]
         if (shards == shards[0]).all():
-            codes = self.shards[shards[0]].bytes[wanted]
+            codes = self.shards[shards[0]].data[wanted]
         else:
             codes = np.empty(wanted.shape, np.uint8)
             for shard in np.unique(shards).tolist():
                 own = shards == shard
-                codes[own] = self.shards[shard].bytes[wanted[own]]
+                codes[own] = self.shards[shard].data[wanted[own]]
         return locate(self._starts[groups], self._rows[groups], codes, sizes)
 
     def check_groups(self, groups: np.ndarray) -> None:

@@ -6,13 +6,14 @@ through memory maps, and what a training run reads it does not keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_jax.data.agreement import Outline, addresses_of, check_agreement, check_shapes, observations_of
 from ppl_jax.data.blocks import Run
 from ppl_jax.data.contents import Contents
 from ppl_jax.data.folder import create, find
@@ -118,7 +119,7 @@ class Dataset(Source, Sequence[Trace]):
     @cached_property
     def addresses(self) -> tuple[str, ...]:
         """Addresses of all sites that are drawn or observed, in order of first appearance."""
-        return tuple(dict.fromkeys(site.address for site in self._sites if site.kind not in (TAG, FACTOR)))
+        return addresses_of(self._sites)
 
     @cached_property
     def _sites(self) -> list:
@@ -138,12 +139,20 @@ class Dataset(Source, Sequence[Trace]):
     @cached_property
     def observations(self) -> dict[str, tuple[int, ...] | None]:
         """Name of each observed site -> its shape; None where that varies."""
-        found: dict[str, tuple[int, ...] | None] = {}
-        for number in range(len(self.types)):
-            for site in self.types[number].observations:
-                if site.name is not None and found.setdefault(site.name, site.value) != site.value:
-                    found[site.name] = None
-        return found
+        return observations_of(self._sites)
+
+    @property
+    def outline(self) -> Outline:
+        """The dataset in outline, to compare with other traces."""
+        return Outline(str(self.path), self.observations, self.addresses)
+
+    def check_observations(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Checks that the dataset has observations of these names and shapes.
+
+        Raises:
+          StorageError: one is missing, or has another shape.
+        """
+        check_shapes(self.outline, shapes)
 
     def info(self) -> DatasetInfo:
         """What the dataset holds."""
@@ -158,7 +167,7 @@ class Dataset(Source, Sequence[Trace]):
             self.path,
             len(self),
             sum(found.traces * found.latents for found in types),
-            sum(len(shard.bytes) for shard in contents.shards),
+            sum(shard.length for shard in contents.shards),
             len(contents.shards),
             len(contents.blocks),
             len(contents.layout_numbers),
@@ -314,6 +323,8 @@ class Dataset(Source, Sequence[Trace]):
         if (self._start, self._stop) != (0, len(self._contents)):
             raise StorageError("This is a part of a dataset. Open the whole to append to it.")
         table, weights = _traces_of(traces, log_weights)
+        sites = [site for layout, _ in table.groups() for site in layout.sites]
+        check_agreement(self.outline, Outline("what is appended", observations_of(sites), addresses_of(sites)))
         with ShardWriter(self.path) as writer:
             writer.extend(table, weights)
         self.refresh()

@@ -133,12 +133,14 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def add_to_manifest(path: Path, shards: list[Listed]) -> None:
-    """Adds finished shards; those that are listed already are left as they are."""
+    """Adds finished shards. Of one that is listed already, what is known of more blocks is kept."""
     with _locked(path):
         manifest = read_manifest(path)
-        known = {entry.id for entry in manifest.shards}
-        new = [entry for entry in shards if entry.id not in known]
-        _write_manifest(path, manifest._replace(shards=manifest.shards + new))
+        known = {entry.id: entry for entry in manifest.shards}
+        for entry in shards:
+            if entry.blocks >= known.get(entry.id, entry).blocks:
+                known[entry.id] = entry
+        _write_manifest(path, manifest._replace(shards=list(known.values())))
 
 
 def new_shard(path: Path) -> tuple[Path, int]:

@@ -10,10 +10,24 @@ import numpy as np
 
 from ppl_jax.data.encoding import FORMATS, Places
 from ppl_jax.data.frames import Frame
+from ppl_jax.data.recent import Recent
 from ppl_jax.errors import StorageError
 
 _PAGE = 4096
 RELEASE_AFTER = 1 << 28  # bytes that may have been read through a map before its pages are given back
+
+
+class Mapping:
+    """The memory map of a file: its data as bytes, and views of them in every number format."""
+
+    def __init__(self, path: Path, length: int):
+        try:
+            with open(path, "rb") as file:
+                self.map = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{path} cannot be read: {error}.") from error
+        self.data = np.frombuffer(self.map, np.uint8)
+        self.views = [np.frombuffer(self.map, dtype, length // dtype.itemsize) for dtype in FORMATS]
 
 
 class ShardMap:
@@ -22,22 +36,32 @@ class ShardMap:
     Args:
       path: the file.
       length: bytes to map.
+      number: of the shard.
+      mappings: the maps in use, by number: as many as may be open at once.
       check: whether the checksum of a block is checked when the block is read for the first time.
     """
 
-    def __init__(self, path: Path, length: int, check: bool = True):
+    def __init__(self, path: Path, length: int, number: int, mappings: Recent[Mapping], check: bool = True):
         self.path = path
-        with open(path, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
-        self.bytes = np.frombuffer(self._map, np.uint8)
-        self._views = [np.frombuffer(self._map, dtype, length // dtype.itemsize) for dtype in FORMATS]
+        self.length = length
+        self._number = number
+        self._mappings = mappings
         self._checked: set[int] = set()
         self._check = check
         self._read = 0
 
+    @property
+    def _mapping(self) -> Mapping:
+        return self._mappings.get(self._number, lambda _: (Mapping(self.path, self.length), 1))
+
+    @property
+    def data(self) -> np.ndarray:
+        """All bytes, uint8."""
+        return self._mapping.data
+
     def part(self, start: int, length: int) -> bytes:
         """Bytes of the file."""
-        return self.bytes[start : start + length].tobytes()
+        return self.data[start : start + length].tobytes()
 
     def check_payload(self, frame: Frame) -> None:
         """Checks, the first time, that the payload of a block is what was written.
@@ -48,7 +72,7 @@ class ShardMap:
         if not self._check or frame.number in self._checked:
             return
         self._count(frame.length)
-        if crc32(memoryview(self._map)[frame.payload_start : frame.end]) != frame.payload_checksum:
+        if crc32(memoryview(self._mapping.map)[frame.payload_start : frame.end]) != frame.payload_checksum:
             raise StorageError(
                 f"{self.path}, block {frame.number} (bytes {frame.start} to {frame.end}): the checksum of the numbers "
                 "is not the one they were written with: the file was changed or the disk is failing. Restore the shard "
@@ -58,13 +82,13 @@ class ShardMap:
 
     def gather(self, base: np.ndarray, code: np.ndarray) -> np.ndarray:
         """The numbers at bytes ``base`` of formats ``code``, both (n, k); float64 (n, k)."""
-        self._count(min(base.size * _PAGE, len(self.bytes)))
+        self._count(min(base.size * _PAGE, self.length))
         if int(code.max(initial=0)) <= 1:  # float64, the usual case
-            return self._views[0][base >> 3]
+            return self._mapping.views[0][base >> 3]
         numbers = np.empty(base.shape)
         for found in np.unique(code).tolist():
             chosen = code == found
-            numbers[chosen] = self._views[found][base[chosen] // FORMATS[found].itemsize]
+            numbers[chosen] = self._mapping.views[found][base[chosen] // FORMATS[found].itemsize]
         return numbers
 
     def gather_runs(self, base: np.ndarray, code: np.ndarray, size: int) -> np.ndarray:
@@ -82,8 +106,8 @@ class ShardMap:
         return numbers
 
     def _runs(self, base: np.ndarray, code: int, size: int) -> np.ndarray:
-        self._count(min(len(base) * (size * FORMATS[code].itemsize + _PAGE), len(self.bytes)))
-        view, first = self._views[code], base // FORMATS[code].itemsize
+        self._count(min(len(base) * (size * FORMATS[code].itemsize + _PAGE), self.length))
+        view, first = self._mapping.views[code], base // FORMATS[code].itemsize
         runs = np.empty((len(base), size), FORMATS[code])
         for row, start in enumerate(first.tolist()):
             runs[row] = view[start : start + size]
@@ -91,12 +115,12 @@ class ShardMap:
 
     def _count(self, length: int) -> None:
         self._read += length
-        if self._read > RELEASE_AFTER and len(self.bytes) > RELEASE_AFTER // 4:
+        if self._read > RELEASE_AFTER and self.length > RELEASE_AFTER // 4:
             self.release()
 
     def release(self) -> None:
         """Gives the pages that were read back to the system, which keeps them cached as long as it has room."""
-        self._map.madvise(mmap.MADV_DONTNEED)
+        self._mapping.map.madvise(mmap.MADV_DONTNEED)
         self._read = 0
 
 

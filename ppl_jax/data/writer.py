@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +101,7 @@ class ShardWriter:
         self.flush()
         assert self._descriptor is not None
         self._put(closing(self._identity, self._blocks, self._traces))
-        os.close(self._descriptor)
+        self._close()
         self._descriptor = None
         add_to_manifest(self._folder, [entry_of(self._folder, self._path.resolve(), scan(self._path))])
 
@@ -148,6 +149,7 @@ class ShardWriter:
         try:
             if self._descriptor is None:
                 self._path, self._descriptor = new_shard(self._folder)
+                self._close = weakref.finalize(self, os.close, self._descriptor)
                 settle_folder(self._folder)
             if self._end == 0:
                 self._end = self._put(opening(self._identity, self._dataset))

@@ -192,6 +192,36 @@ def test_only_traces_can_be_appended(tmp_path, posterior):
     assert len(dataset) == 0
 
 
+def test_traces_of_another_model_are_not_appended(tmp_path, posterior):
+    dataset = new_dataset(tmp_path / "set")
+    dataset.append(posterior)
+    with pytest.raises(
+        StorageError, match="and what is appended are of different models: they have no address in common"
+    ):
+        dataset.append(ppl.prior(gum, 5, seed=0, progress=False))
+    assert len(dataset) == COUNT
+
+
+def test_observations_of_other_shapes_are_named(tmp_path, dataset):
+    images = ppl.save_dataset(image, tmp_path / "images", 3, progress=False)
+    images.check_observations({"image": (8, 6), "grid": (2, 3, 4)})
+    with pytest.raises(
+        StorageError, match=r"images: the observation 'image' has shape \(8, 6\), but \(6, 8\) was expected"
+    ):
+        images.check_observations({"image": (6, 8)})
+    with pytest.raises(StorageError, match=r"has no observation 'obs0'\. Its observations are: 'y'"):
+        dataset.check_observations({"obs0": ()})
+
+    def model():
+        length = ppl.sample(dist.Poisson(3.0), name="length")
+        ppl.observe(dist.Normal(np.zeros(1 + length), 1.0), name="y")
+
+    varying = ppl.save_dataset(model, tmp_path / "varying", 30, progress=False)
+    assert varying.observations == {"y": None} and len(varying.types) > 1
+    with pytest.raises(StorageError, match="'y' has shapes that vary"):
+        varying.check_observations({"y": (3,)})
+
+
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"not empty \(it holds 'notes.txt'\)"):
