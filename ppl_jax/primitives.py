@@ -290,7 +290,16 @@ def observe(
 
 
 def factor(log_factor: Any, name: str | None = None, *, address: str | None = None) -> None:
-    """Adds ``log_factor`` (a scalar, natural logarithm) to the log joint density of the execution."""
+    """Adds to the log joint density of the execution.
+
+    Args:
+      log_factor: a scalar, natural logarithm; -inf rules the execution out.
+      name: what errors and traces call it.
+      address: an explicit call-site id in place of the automatic one.
+
+    Raises:
+      ParameterError: ``log_factor`` is NaN, +inf or no scalar.
+    """
     frame = _STACK.get()
     distribution = Factor(log_factor)
     if frame is None:
@@ -302,7 +311,16 @@ def factor(log_factor: Any, name: str | None = None, *, address: str | None = No
 
 
 def tag(value: Any, name: str | None = None, *, address: str | None = None) -> Any:
-    """Records ``value`` in the trace under ``name`` without any effect on its probability; returns it."""
+    """Records a value in the trace without any effect on its probability.
+
+    Args:
+      value: anything; what is to be stored on disk must be numbers, arrays, strings, and tuples, lists, dicts of these.
+      name: how it is read, ``trace[name]``.
+      address: an explicit call-site id in place of the automatic one.
+
+    Returns:
+      ``value``.
+    """
     frame = _STACK.get()
     if frame is None:
         return _unhandled(TAG, None, value, name, address, sys._getframe(1))

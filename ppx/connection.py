@@ -13,9 +13,9 @@ from typing import Any
 
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, MAX_MESSAGE, VERSION, Capability, active
-from ppx.decoding import Decoder
 from ppx.encoding import Encoder
 from ppx.errors import OutOfState, PeerLost
+from ppx.forms import Decoder
 from ppx.mailbox import create, fits_mailbox
 from ppx.sites import SiteTable
 from ppx.sockets import Curve, InferenceChannel

@@ -1,17 +1,14 @@
-"""From bytes to messages: checks what the fields mean, and remembers the form of messages that come again and again.
+"""From bytes to messages: what the fields that :mod:`ppx.reading` found mean, and whether they fit each other.
 
-A simulator sends messages of the same form many times: only the numbers in them differ. :class:`Decoder` therefore
-keeps, for each form that it has verified, its bytes apart from the numbers (the *skeleton*). Another message with the
-same skeleton needs no second verification, and its numbers are picked out by one ``struct`` call: 2 microseconds in
-place of 60.
+A message is first made with the places of its numbers (the *draft*), then with the numbers; :mod:`ppx.forms` remembers
+drafts, so that messages that come again and again are decoded by their places alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
-from operator import itemgetter
 from struct import Struct
 from typing import Any
 
@@ -199,7 +196,7 @@ def _draws(fields: dict[str, Any] | None, buffer: Any) -> m.Draws | None:
 # -- messages whose numbers are still Spans ---------------------------------------------------------------------------
 
 
-def _draft(buffer: Any) -> Any:
+def read_draft(buffer: Any) -> Any:
     """The message with a list of Span where numbers belong, and a Hole where a position belongs."""
     name, fields = read_message(buffer)
     get = fields.get
@@ -250,7 +247,7 @@ def _take(buffer: Any, spans: list[Span]) -> m.Numbers:
 
 
 # Of the messages that come again and again: which fields hold numbers.
-_NUMERIC: dict[type, tuple[str, ...]] = {
+NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
     m.Observe: ("numbers", "value"),
@@ -261,9 +258,9 @@ _NUMERIC: dict[type, tuple[str, ...]] = {
 }
 
 
-def _resolve(draft: Any, buffer: Any) -> Any:
+def resolve(draft: Any, buffer: Any) -> Any:
     """The finished message."""
-    numeric = _NUMERIC.get(type(draft))
+    numeric = NUMERIC.get(type(draft))
     if numeric is None:
         return draft
     changes: dict[str, Any] = {name: _take(buffer, getattr(draft, name)) for name in numeric}
@@ -275,7 +272,7 @@ def _resolve(draft: Any, buffer: Any) -> Any:
 
 
 def decode(buffer: Any) -> Any:
-    """The message that the bytes hold, verified throughout; see :class:`Decoder` for a stream of messages.
+    """The message that the bytes hold, verified throughout; see :class:`ppx.Decoder` for a stream of messages.
 
     Args:
       buffer: bytes or a contiguous memoryview of bytes; with or without the file identifier.
@@ -286,148 +283,4 @@ def decode(buffer: Any) -> Any:
     """
     if len(buffer) > MAX_MESSAGE:
         raise MalformedMessage(f"a message of {len(buffer)} bytes is longer than {MAX_MESSAGE}")
-    return _resolve(_draft(buffer), buffer)
-
-
-# -- forms that were seen before --------------------------------------------------------------------------------------
-
-
-class _Form:
-    """The places of the numbers in messages of one length, and the plans of those skeletons that were verified."""
-
-    __slots__ = ("plans", "unpack_skeleton")
-
-    def __init__(self, skeleton: str):
-        self.unpack_skeleton = Struct(skeleton).unpack
-        self.plans: dict[tuple, Callable[[Any], Any]] = {}
-
-
-def _plan(draft: Any, unpack: Callable, order: Callable | None) -> Callable[[Any], Any]:
-    """A function from a buffer of this form to its message."""
-    make, base, cuts, start = type(draft)._make, list(draft), [], 0
-    fields = draft._fields
-    for name in _NUMERIC[type(draft)]:
-        count = sum(span.count for span in getattr(draft, name))
-        cuts.append((fields.index(name), start, start + count))
-        start += count
-    traces: m.Traces | None = getattr(draft, "traces", None)
-    traces_at = fields.index("traces") if traces is not None else -1
-    last_row = start + sum(span.count for span in traces.rows) if traces is not None else start
-    position_at = fields.index("position") if isinstance(getattr(draft, "position", None), Hole) else -1
-
-    def fill(buffer: Any) -> Any:
-        values = unpack(buffer)
-        if order is not None:
-            values = order(values)
-        message = base[:]
-        for index, first, last in cuts:
-            message[index] = values[first:last]
-        if traces is not None:
-            message[traces_at] = m.Traces((), traces.type_sites, traces.types, values[start:last_row], ())
-        if position_at >= 0:
-            message[position_at] = values[-1]
-        return make(message)
-
-    return fill
-
-
-class Decoder:
-    """Decodes the messages of one connection; ``decoder(buffer)`` is ``decode(buffer)``, faster for forms seen before.
-
-    Args:
-      max_forms: how many forms are remembered before all are forgotten.
-      max_size: longer messages are not remembered, bytes.
-    """
-
-    __slots__ = ("_count", "_forms", "max_forms", "max_size")
-
-    def __init__(self, max_forms: int = 16_384, max_size: int = 8192):
-        self.max_forms = max_forms
-        self.max_size = max_size
-        self._forms: dict[int, dict[str, _Form]] = {}
-        self._count = 0
-
-    def __call__(self, buffer: Any) -> Any:
-        forms = self._forms.get(len(buffer))
-        if forms is not None:
-            for form in forms.values():
-                plan = form.plans.get(form.unpack_skeleton(buffer))
-                if plan is not None:
-                    return plan(buffer)
-        if len(buffer) > self.max_size:
-            return decode(buffer)
-        draft = _draft(buffer)
-        if type(draft) in _NUMERIC:
-            self._remember(draft, bytes(buffer))
-        return _resolve(draft, buffer)
-
-    def _remember(self, draft: Any, buffer: bytes) -> None:
-        holes = _holes(draft)
-        if holes is None:
-            return
-        ordered = sorted(holes)
-        skeleton, numbers, end = "<", "<", 0
-        for start, count, code in ordered:
-            if start < end:
-                return  # numbers that share bytes
-            skeleton += f"{start - end}s{8 * count}x"
-            numbers += f"{start - end}x{count}{code}"
-            end = start + 8 * count
-        skeleton += f"{len(buffer) - end}s"
-        numbers += f"{len(buffer) - end}x"
-        if not all(_same_form(draft, holes, buffer, pattern) for pattern in (b"\0", b"\xa5")):
-            return
-        if self._count >= self.max_forms:
-            self._forms.clear()
-            self._count = 0
-        forms = self._forms.setdefault(len(buffer), {})
-        if skeleton not in forms and len(forms) >= 16:
-            return  # so many different forms of one length would make the search slow
-        form = forms.setdefault(skeleton, _Form(skeleton))
-        form.plans[form.unpack_skeleton(buffer)] = _plan(draft, Struct(numbers).unpack, _order(holes, ordered))
-        self._count += 1
-
-
-def _holes(draft: Any) -> list[tuple[int, int, str]] | None:
-    """Start, count and code of the numbers of a message in the order of its fields; None where it is not worth it."""
-    spans = [span for name in _NUMERIC[type(draft)] for span in getattr(draft, name)]
-    traces = getattr(draft, "traces", None)
-    if traces is not None:
-        if traces.sites or traces.errors or len(traces.types) > m.LONG:
-            return None
-        spans += traces.rows
-    holes = [(start, count, "d") for start, count in spans if count]
-    if sum(count for _, count, _ in holes) > m.LONG:
-        return None
-    if isinstance(getattr(draft, "position", None), Hole):
-        holes.append((draft.position.start, 1, "Q"))
-    return holes
-
-
-def _order(holes: list, ordered: list) -> Callable | None:
-    """From values in the order of the bytes to values in the order of the fields; None if that is the same."""
-    if holes == ordered:
-        return None
-    starts, place = {}, 0
-    for start, count, _ in ordered:
-        starts[start] = place
-        place += count
-    return itemgetter(*[starts[start] + k for start, count, _ in holes for k in range(count)])
-
-
-def _same_form(draft: Any, holes: list, buffer: bytes, pattern: bytes) -> bool:
-    """Whether the message stays the same, apart from its numbers, when the bytes of the numbers change.
-
-    It does unless somebody made a message in which a number is also a part of the structure.
-    """
-    changed = bytearray(buffer)
-    for start, count, _ in holes:
-        changed[start : start + 8 * count] = pattern * (8 * count)
-    try:
-        other = _draft(bytes(changed))
-    except Exception:
-        return False
-    position = getattr(draft, "position", None)
-    if isinstance(position, Hole) and isinstance(other.position, Hole):
-        other = other._replace(position=other.position._replace(value=position.value))
-    return bool(type(other) is type(draft) and other == draft)
+    return resolve(read_draft(buffer), buffer)

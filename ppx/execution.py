@@ -22,14 +22,14 @@ from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 class Unwind(BaseException):
     """Leaves the model because the execution was given up.
 
-    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``data``: a
-    message that came instead of an answer, to be served next.
+    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``message``:
+    what came instead of an answer, to be served next.
     """
 
-    def __init__(self, answer: m.Message | None = None, data: Any = None):
+    def __init__(self, answer: m.Message | None = None, message: m.Message | None = None):
         super().__init__("the inference side gave this execution up")
         self.answer = answer
-        self.data = data
+        self.message = message
 
 
 class Asker(Protocol):
@@ -44,26 +44,31 @@ class Asker(Protocol):
 class Execution:
     """What both kinds have: the last statement's address, for error messages, and checks of what can be sent."""
 
-    __slots__ = ("_given_up", "address", "asker", "rng")
+    __slots__ = ("address", "asker", "given_up", "rng")
 
     def __init__(self, asker: Asker):
         self.asker = asker
         self.address = ""
         self.rng: Any = None
-        self._given_up: Unwind | PPXError | None = None
+        self.given_up: Unwind | PPXError | None = None
 
     def check(self) -> None:
         """Raises again what ended the execution, if the model caught it and went on all the same."""
-        if self._given_up is not None:
-            raise self._given_up
+        if self.given_up is not None:
+            raise self.given_up
 
     def put(self, question: m.Message) -> Any:
         """The answer to a question."""
         try:
             return self.asker.ask(question)
         except (Unwind, PPXError) as error:
-            self._given_up = error
+            self.given_up = error
             raise
+
+    def refuse(self, text: str) -> MalformedMessage:
+        """The error of an answer that cannot be used; it ends the execution even if the model catches it."""
+        self.given_up = error = MalformedMessage(text, self.address)
+        return error
 
     def process(self, site: Statement) -> None:
         """Gives the statement its value."""
@@ -96,9 +101,7 @@ class Execution:
         """The value that a SampleResult holds for the statement."""
         distribution = site.distribution
         if len(answer.value) != math.prod(distribution.shape):
-            raise MalformedMessage(
-                f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address
-            )
+            raise self.refuse(f"a value of {len(answer.value)} numbers was sent for {distribution!r}")
         return from_numbers(distribution.shape, answer.value, distribution.discrete)
 
     def observed(self, site: Statement, data: m.Observation) -> tuple[m.Shape, Any]:
@@ -252,7 +255,10 @@ class RecordedExecution(Execution):
         question = m.Sample(site=number, numbers=tuple(parameters), traces=self.recorder.take(), position=position)
         answer = self.put(question)
         if rng is not None:
-            rng.skip_to(answer.position)
+            try:
+                rng.skip_to(answer.position)
+            except ValueError as error:
+                raise self.refuse(str(error)) from None
         return self.answered(site, answer)
 
     def finish(self, result: Any) -> None:

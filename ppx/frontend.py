@@ -24,10 +24,10 @@ from ppl_jax.errors import ParameterError
 from ppl_jax.primitives import run_under
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
-from ppx.decoding import Decoder
 from ppx.encoding import Encoder
 from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
 from ppx.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
+from ppx.forms import Decoder
 from ppx.positions import streams_of
 from ppx.recording import Batch, SiteNumbers
 from ppx.sites import as_numbers
@@ -88,9 +88,9 @@ class FrontEnd:
     def serve(self) -> None:
         """Answers messages until ``stop`` is called or, in the main thread, SIGTERM or SIGINT comes."""
         with self.stopped_by_signals(), suppress(_Stopped):
-            data = self._receive()
-            while data is not None:
-                data = self._answer(data)
+            message = self._receive()
+            while message is not None:
+                message = self._answer(message)
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
@@ -128,17 +128,28 @@ class FrontEnd:
         self.close()
 
     def _receive(self) -> Any:
-        """The next message's bytes, None at the end. A mailbox whose other side is gone ends its connection."""
+        """The next message, or the PPXError that says why it is none; None at the end.
+
+        A mailbox whose other side is gone ends its connection.
+        """
         while True:
             try:
-                return self._channel.receive()
+                return self._take()
             except PeerLost:
                 self._begin(Capability(0))
 
-    def _answer(self, data: Any) -> Any:
+    def _take(self) -> Any:
+        data = self._channel.receive()
+        try:
+            return None if data is None else self._decode(data)
+        except PPXError as error:
+            return error.with_traceback(None)  # whose frames would keep the mailbox's memory
+
+    def _answer(self, message: Any) -> Any:
         """Serves a message that came while no execution runs; returns the next one."""
         try:
-            message = self._decode(data)
+            if isinstance(message, PPXError):
+                raise message
             if type(message) is m.Handshake:
                 if self._channel.shares_memory:
                     raise OutOfState("a Handshake travels by ZeroMQ, not through the mailbox")
@@ -152,7 +163,7 @@ class FrontEnd:
                 )
         except Unwind as unwind:
             if unwind.answer is None:
-                return self._receive() if unwind.data is None else unwind.data
+                return self._receive() if unwind.message is None else unwind.message
             answer = unwind.answer
         except PPXError as error:
             answer = self._refusal(error.code, error.text, error.address)
@@ -175,8 +186,9 @@ class FrontEnd:
         except TooLarge:
             self._numbers.forget(0)
             raise
-        if getattr(answer, "traces", None) is not None:
-            self._numbers.sent()
+        traces = getattr(answer, "traces", None)
+        if traces is not None:
+            self._numbers.sent(len(traces.sites))
         self._channel.send(data)
 
     def _refusal(self, code: ErrorCode, text: str, address: str = "") -> m.Message:
@@ -215,21 +227,19 @@ class FrontEnd:
             raise _Stopped
         self._send(question)
         try:
-            data = self._channel.receive()
+            answer = self._take()
         except PeerLost:
             self._begin(Capability(0))
             raise Unwind from None
-        if data is None:
+        if answer is None:
             raise _Stopped
-        try:
-            answer = self._decode(data)
-        except PPXError as error:
-            raise Unwind(self._refusal(error.code, error.text)) from None
         kind = type(answer)
         if kind is _RESULTS[type(question)]:
             return answer
         if kind is m.Handshake or kind is m.Run:
-            raise Unwind(data=bytes(data))
+            raise Unwind(message=answer)
+        if isinstance(answer, PPXError):
+            raise Unwind(self._refusal(answer.code, answer.text))
         if kind is m.Error and Capability.ERRORS in self.active:
             raise Unwind(
                 self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address)
@@ -245,7 +255,7 @@ class FrontEnd:
         if Capability.SITES in self.active:
             recorded = RecordedExecution(self, self._numbers, None, None)
             _, error = self._execute(recorded)
-            return error or m.RunResult(traces=recorded.recorder.take())
+            return m.RunResult(traces=recorded.recorder.take()) if error is None else error
         plain = PlainExecution(self)
         result, error = self._execute(plain)
         if error is not None:
@@ -265,26 +275,25 @@ class FrontEnd:
         if draws.count > 1 and orders.asks:
             raise UnsupportedMessage("a Run of several executions cannot ask for values")
         self._policy = policy
-        batch, position, numbers = Batch(), draws.position, self._numbers
-        enough = min(BATCH_BYTES, self._channel.capacity // 2)
+        batch, position, numbers, capacity = Batch(), draws.position, self._numbers, self._channel.capacity
         for rng in streams_of(draws):
-            known = len(numbers)
             execution = RecordedExecution(self, numbers, orders, rng)
-            _, error = self._execute(execution)
-            if error is None and not batch.add(execution.recorder, self._channel.capacity - numbers.pending_size):
-                numbers.forget(known)
+            try:
+                _, error = self._execute(execution)
+            except _Stopped:
+                if len(batch):
+                    break  # what is done is sent before the end
+                raise
+            if error is None and not batch.add(execution.recorder, capacity - numbers.pending_size):
                 if len(batch):
                     break  # the next Run begins with this one
-                text = f"the execution passes the connection's limit of {self._channel.capacity} bytes"
-                error = m.Error(ErrorCode.TOO_LARGE, text)
+                error = m.Error(ErrorCode.TOO_LARGE, f"the execution passes the connection's limit of {capacity} bytes")
             if error is not None:
                 batch.fail(error)
-                if batch.size + numbers.pending_size > self._channel.capacity:
-                    numbers.forget(known)
             position = rng.position
-            if batch.size + numbers.pending_size >= enough:
+            if batch.size + numbers.pending_size >= min(BATCH_BYTES, capacity // 2):
                 break
-        return m.RunResult(traces=batch.traces(numbers), position=position)
+        return m.RunResult(traces=batch.traces(numbers, capacity), position=position)
 
     def _execute(self, execution: Execution) -> tuple[Any, Any]:
         """Runs the model once: its result and None, or None and the message that tells of its failure."""
@@ -304,6 +313,7 @@ class FrontEnd:
             return None, self._refusal(ErrorCode.MODEL, text, execution.address)
         finally:
             self._in_model = False
+            execution.given_up = None  # an exception whose frames hold the execution, and the mailbox's memory
             if self._stop.is_set():  # said again to a model that has caught it
                 raise _Stopped
         return result, None

@@ -13,6 +13,7 @@ import mmap
 import os
 import platform
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from struct import Struct
@@ -30,8 +31,11 @@ _TURN = 64 // 4
 _SIDES = (128 // 4, 192 // 4)  # inference side, front end: sleeps, has left, and eight bytes on the message's length
 _LENGTH = Struct("<Q")
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL if hasattr(fcntl, "F_SEAL_SEAL") else 0
-_READS_IN_ORDER = platform.machine() == "x86_64"
-_SPINS = 150 if (os.cpu_count() or 1) > 1 else 0  # some ten microseconds, then sleep
+# On x86-64 stores, and loads, are seen in their order; only a load may overtake an earlier store. That is prevented by
+# any locked instruction, such as taking a lock. Elsewhere system calls stand in for the barriers; they take longer.
+_IN_ORDER = platform.machine() == "x86_64"
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+_SPINS = 150 if _CORES > 1 else 0  # some ten microseconds, then sleep
 
 INFERENCE, FRONT_END = 0, 1
 
@@ -51,6 +55,7 @@ class Mailbox:
         self._own, self._other = _SIDES[side], _SIDES[1 - side]
         self._own_area = _HEADER + side * capacity
         self._other_area = _HEADER + (1 - side) * capacity
+        self._fence = threading.Lock()
         self._peer: Process | None = None
         self._closed = False
 
@@ -74,7 +79,15 @@ class Mailbox:
             raise TooLarge(f"a message of {size} bytes does not fit the mailbox's {self.capacity}")
         self._view[self._own_area : self._own_area + size] = data
         _LENGTH.pack_into(self._view, 4 * self._own + 8, size)
-        self._turn.advance()
+        if not _IN_ORDER:
+            self._turn.advance()
+            return
+        words, fence = self._words, self._fence
+        words[_TURN] = (words[_TURN] + 1) & 0xFFFFFFFF
+        fence.acquire()
+        fence.release()
+        if words[self._other]:
+            self._turn.wake()
 
     def has_message(self) -> bool:
         """Whether it is this side's turn, that is, ``receive`` would return at once."""
@@ -114,7 +127,7 @@ class Mailbox:
                 return None
 
     def _message(self) -> memoryview:
-        if not _READS_IN_ORDER:
+        if not _IN_ORDER:
             self._turn.wake()  # for the memory barrier that the system call holds
         (size,) = _LENGTH.unpack_from(self._view, 4 * self._other + 8)
         if size > self.capacity:

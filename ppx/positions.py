@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from ppl_jax.streams import BATCH, PREFETCHED_BLOCKS, uniforms
-from ppx.errors import MalformedMessage
 from ppx.messages import Draws
 
 _64_BITS = (1 << 64) - 1
@@ -51,10 +50,10 @@ class PositionedStream:
         """Takes the uniforms before ``position`` as used.
 
         Raises:
-          MalformedMessage: it lies behind.
+          ValueError: it lies behind.
         """
         if position < self.position:
-            raise MalformedMessage(f"the random stream is at {self.position}; it cannot go back to {position}")
+            raise ValueError(f"the random stream is at {self.position}; it cannot go back to {position}")
         if position - self._start <= len(self._buffer):
             self._at = position - self._start
         else:

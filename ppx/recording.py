@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ppx import messages as m
 from ppx.constants import MAX_SITES, SiteKind
 from ppx.encoding import encode
@@ -51,14 +53,18 @@ class SiteNumbers:
         """Site ``number``, if the other side knows it."""
         return self._sites[number - 1] if 0 < number <= self._sent else None
 
-    def pending(self) -> tuple[m.Site, ...]:
-        """The definitions to be sent with the next message."""
-        return tuple(self._sites[self._sent :])
+    def pending(self, room: int | None = None) -> tuple[m.Site, ...]:
+        """The definitions to be sent with the next message; of them the first, if ``room`` bytes do not hold all."""
+        end = len(self._sites)
+        if room is not None and self.pending_size > room:
+            ends = np.cumsum(self._sizes[self._sent :])
+            end = self._sent + int(np.searchsorted(ends, room, side="right"))
+        return tuple(self._sites[self._sent : end])
 
-    def sent(self) -> None:
-        """The pending definitions were sent."""
-        self._sent = len(self._sites)
-        self.pending_size = 0
+    def sent(self, count: int) -> None:
+        """The first ``count`` of the pending definitions were sent."""
+        self.pending_size -= sum(self._sizes[self._sent : self._sent + count])
+        self._sent += count
 
     def forget(self, number: int) -> None:
         """Takes back the definitions after site ``number``, as far as they were not sent."""
@@ -186,9 +192,10 @@ class Batch:
         self.size += 4 + len(encode(error))
         self.errors.append(error)
 
-    def traces(self, numbers: SiteNumbers) -> m.Traces:
-        """All of it, with the pending definitions."""
-        return m.Traces(numbers.pending(), tuple(self._types), tuple(self.types), self.rows, tuple(self.errors))
+    def traces(self, numbers: SiteNumbers, capacity: int) -> m.Traces:
+        """All of it, with as many of the pending definitions as there is room for."""
+        definitions = numbers.pending(capacity - self.size)
+        return m.Traces(definitions, tuple(self._types), tuple(self.types), self.rows, tuple(self.errors))
 
 
 class Replayed:

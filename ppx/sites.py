@@ -49,23 +49,43 @@ class Slot(NamedTuple):
     end: int
 
 
-class RowType(NamedTuple):
-    """A sequence of sites and the layout of its rows; ``width`` numbers each."""
+class RowType:
+    """A sequence of sites and the layout of its rows.
 
-    sites: tuple[m.Site, ...]
-    slots: tuple[Slot, ...]
-    width: int
+    Attributes:
+      sites: in order of the statements.
+      width: how many numbers a row has.
+    """
+
+    __slots__ = ("_slots", "sites", "width")
+
+    def __init__(self, sites: tuple[m.Site, ...], width: int):
+        self.sites = sites
+        self.width = width
+        self._slots: tuple[Slot, ...] | None = None
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Where the numbers of each statement stand; made when it is asked for, since many types come only once."""
+        if self._slots is None:
+            slots, position = [], 0
+            for site in self.sites:
+                middle = position + (0 if site.shape is None else math.prod(site.shape))
+                end = middle + count_numbers(site.layout)
+                slots.append(Slot(position, middle, end))
+                position = end
+            self._slots = tuple(slots)
+        return self._slots
+
+
+def count_site(site: m.Site) -> int:
+    """How many numbers a statement has in a row."""
+    return (0 if site.shape is None else math.prod(site.shape)) + count_numbers(site.layout)
 
 
 def row_type(sites: tuple[m.Site, ...]) -> RowType:
     """The layout of the rows of executions that visited these sites."""
-    slots, position = [], 0
-    for site in sites:
-        middle = position + (0 if site.shape is None else math.prod(site.shape))
-        end = middle + count_numbers(site.layout)
-        slots.append(Slot(position, middle, end))
-        position = end
-    return RowType(sites, tuple(slots), position)
+    return RowType(sites, sum(map(count_site, sites)))
 
 
 class Executions(NamedTuple):
@@ -85,10 +105,11 @@ class Executions(NamedTuple):
 class SiteTable:
     """The sites that a front end has defined on a connection; ``table[n]`` is site n, from 1."""
 
-    __slots__ = ("_sites", "_types")
+    __slots__ = ("_sites", "_types", "_widths")
 
     def __init__(self) -> None:
         self._sites: list[m.Site] = []
+        self._widths: list[int] = []
         self._types: dict[tuple[int, ...], RowType] = {}
 
     def __len__(self) -> int:
@@ -114,6 +135,7 @@ class SiteTable:
         if len(self._sites) + len(traces.sites) > MAX_SITES:
             raise TooLarge(f"the front end defined more than {MAX_SITES} sites")
         self._sites.extend(traces.sites)
+        self._widths.extend(map(count_site, traces.sites))
         row_types = tuple([self.row_type(sites) for sites in traces.type_sites])
         types = np.asarray(traces.types, dtype=np.int64)
         visits = np.bincount(types, minlength=len(row_types)).tolist()
@@ -132,7 +154,11 @@ class SiteTable:
         if known is None:
             if len(self._types) >= 65_536:
                 self._types.clear()
-            known = self._types[numbers] = row_type(tuple([self[number] for number in numbers]))
+            if numbers and not 0 < min(numbers) <= max(numbers) <= len(self._sites):
+                self[next(number for number in numbers if not 0 < number <= len(self._sites))]  # raises
+            sites, widths = self._sites, self._widths
+            width = sum([widths[number - 1] for number in numbers])
+            known = self._types[numbers] = RowType(tuple([sites[number - 1] for number in numbers]), width)
         return known
 
 

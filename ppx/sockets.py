@@ -22,6 +22,7 @@ from ppx.messages import SharedMemory
 
 HEARTBEAT = 5_000  # milliseconds between signs of life on a connection over a network
 SILENCE = 15_000  # milliseconds without one after which the other side counts as lost
+TICK = 100  # milliseconds between two looks at whether to stop waiting
 _LINGER = 1_000  # milliseconds that the last message has to leave after close
 
 # Events after which no answer will come.
@@ -93,7 +94,7 @@ class FrontEndChannel:
             if self._stopped():
                 return None
             self.use(None)
-        while not self._socket.poll(100):
+        while not self._socket.poll(TICK):
             if self._stopped():
                 return None
         return _receive(self._socket)
@@ -205,8 +206,8 @@ class InferenceChannel:
             return self._mailbox.receive(timeout, interrupted)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = 100 if deadline is None else int(1000 * (deadline - time.monotonic())) + 1
-            ready = dict(self._poller.poll(max(0, min(100, left))))
+            left = TICK if deadline is None else int(1000 * (deadline - time.monotonic())) + 1
+            ready = dict(self._poller.poll(max(0, min(TICK, left))))
             if self._socket in ready:
                 return _receive(self._socket)
             if self._monitor in ready:

@@ -1,8 +1,9 @@
 // What an address costs: nanoseconds for each draw, by the depth of the call stack.
 //
-//     cmake -S ppx/cpp -B build/cpp && cmake --build build/cpp
-//     c++ -std=c++17 -O2 -I ppx/cpp/include -I ppx/cpp/src benchmarks/ppx/address_cost.cpp \
-//         build/cpp/libppx.a build/cpp/libppx_core.a -lzmq -o build/address_cost && build/address_cost
+//     make build
+//     sources="-I ppx/cpp/include -I ppx/cpp/src benchmarks/ppx/address_cost.cpp"
+//     c++ -std=c++17 -O2 $sources build/cpp/libppx.a build/cpp/libppx_core.a -lzmq -o build/address_cost
+//     build/address_cost
 //
 // "table" is the front end's way (rules of frames read once, a table of known stacks); "libgcc" unwinds the same stacks
 // with _Unwind_Backtrace and looks them up in the same table; "first" is the first time that a stack is met, when its
@@ -77,7 +78,8 @@ int main() {
         libgcc.use_only_libgcc();
         const int repeats = 200000 / (depth + 10);
         const double first = entry(depth, 1, table);
-        std::printf("%6d %7.0f %9.0f %9.0f\n", depth + 1, least(depth, repeats, table), least(depth, repeats, libgcc), first);
+        const double known = least(depth, repeats, table), unwound = least(depth, repeats, libgcc);
+        std::printf("%6d %7.0f %9.0f %9.0f\n", depth + 1, known, unwound, first);
     }
     ppx_close(session);
     return EXIT_SUCCESS;

@@ -1,4 +1,5 @@
-// A program whose second latent variable exists or not, as the first one decides (Wood, van de Meent & Mansinghka, 2014).
+// A program whose second latent variable exists or not, as the first one decides (Wood, van de Meent & Mansinghka,
+// 2014).
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 // An existing simulator, inverted without a change to it: its random number generator is replaced by one that asks ppx.
 //
-// The simulator, written years ago by people who had never heard of inference, is in namespace `legacy`. It draws from an
-// exchangeable generator, as most do. Every number that it draws becomes a latent variable, known by the call stack that
-// led to the draw.
+// The simulator, written years ago by people who had never heard of inference, is in namespace `legacy`. It draws from
+// an exchangeable generator, as most do. Every number that it draws becomes a latent variable, known by the call stack
+// that led to the draw.
 
 #include <cmath>
 

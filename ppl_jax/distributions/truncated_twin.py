@@ -64,9 +64,7 @@ class TruncatedNormalTwin(TwoSidedTruncatedDistribution):
 
     def _standardised(self, bound: Any, infinite: float) -> Any:
         finite = jnp.isfinite(bound)
-        return jnp.where(
-            finite, (jnp.where(finite, bound, 0.0) - self.base_dist.loc) / self.base_dist.scale, infinite
-        )
+        return jnp.where(finite, (jnp.where(finite, bound, 0.0) - self.base_dist.loc) / self.base_dist.scale, infinite)
 
 
 def _is(bound: Any, infinity: float) -> bool:

@@ -39,7 +39,8 @@ def nuts(
     """Hamiltonian Monte Carlo with the No-U-Turn criterion: the engine for continuous models of fixed structure.
 
     Runs in float32 unless ``jax_enable_x64`` is set. Latents without control move too; proposals are not used. One
-    run at a time per process: numpyro's stack of handlers is global.
+    run at a time per process: numpyro's stack of handlers is global. Ctrl-C ends it without traces, because numpyro
+    computes them in one piece.
 
     Args:
       model: a callable without arguments that JAX can trace, or a numpyro model.

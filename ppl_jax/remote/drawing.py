@@ -37,12 +37,16 @@ _KNOWN_FORMS = 1 << 14  # sequences of sites that are remembered
 
 
 class Batch(NamedTuple):
-    """Executions ``first`` ... ``first`` + ``size`` - 1 that a peer was asked for."""
+    """Executions ``first`` ... ``stop`` - 1, of which a peer was asked for the first ``size`` at time ``sent``."""
 
     peer: Peer
     first: int
+    stop: int
     size: int
     sent: float
+
+
+Failure = tuple[int, PPLError]  # which of a batch's traces is the first that is wrong, and what it is
 
 
 class Outcome(NamedTuple):
@@ -112,24 +116,24 @@ class Drawing:
                 peer.start()  # all of them, before the first is waited for
             for peer in peers:
                 if following < stop:
-                    waiting.append(self._send(peer, following, stop))
-                    following += waiting[-1].size
+                    waiting.append(self._send(peer, following, min(stop, following + self._size)))
+                    following = waiting[-1].stop
             while waiting:
                 batch = waiting.popleft()
                 peer = batch.peer
                 answer, batch = self._receive(batch)
-                error = self._check_supplied(batch, answer)
+                missing = self._check_supplied(batch, answer)
                 done = len(answer.types) + len(answer.errors)
-                if done < batch.size:
-                    waiting.appendleft(self._send(peer, batch.first + done, batch.first + batch.size))
+                if batch.first + done < batch.stop:
+                    waiting.appendleft(self._send(peer, batch.first + done, batch.stop))
                 elif following < stop:
-                    waiting.append(self._send(peer, following, stop))
-                    following += waiting[-1].size
-                outcome = self._outcome(batch, answer)
+                    waiting.append(self._send(peer, following, min(stop, following + self._size)))
+                    following = waiting[-1].stop
+                outcome = self._outcome(batch, answer, missing)
                 if len(outcome.table):
                     yield outcome.table, outcome.log_weights
-                if outcome.error is not None or error is not None:
-                    raise outcome.error or error  # type: ignore[misc]
+                if outcome.error is not None:
+                    raise outcome.error
         finally:
             for batch in waiting:
                 _let_finish(batch.peer)
@@ -138,22 +142,22 @@ class Drawing:
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
 
-    def _send(self, peer: Peer, first: int, stop: int, most: int | None = None) -> Batch:
-        """Asks a peer for executions from ``first`` on, as many as are thought to take a short while."""
-        count = min(stop - first, self._size if most is None else most)
+    def _send(self, peer: Peer, first: int, stop: int) -> Batch:
+        """Asks a peer for executions ``first`` ... ``stop`` - 1, or as many of them as should take a short while."""
+        count = min(stop - first, self._size)
         run = m.Run(m.Draws(self._request.seed, first, count, 0, self._policy))
         while True:
             peer.connect()
             try:
                 peer.send(run)
                 peer.learned[m.Policy] = self._policy
-                return Batch(peer, first, count, time.monotonic())
+                return Batch(peer, first, stop, count, time.monotonic())
             except ConnectionLost as loss:
                 peer.fail(loss)
 
     def _receive(self, batch: Batch) -> tuple[m.Traces, Batch]:
         """The answer of a batch, which is asked for again, one execution at first, where it is lost."""
-        peer, wanted = batch.peer, batch.first + batch.size
+        peer = batch.peer
         while True:
             try:
                 traces = _traces(peer.receive(), self._pool, batch)
@@ -171,18 +175,18 @@ class Drawing:
                 raise
             peer.fail(loss)
             # One execution at a time: so a simulator that dies of one is found out, and those before it are kept.
-            batch = self._send(peer, batch.first, wanted, most=1)
             self._size = 1
+            batch = self._send(peer, batch.first, batch.stop)
         peer.succeeded()
         done = len(traces.types) + len(traces.errors)
         fitting = int(done * _BATCH_SECONDS / max(time.monotonic() - batch.sent, 1e-6))
         self._size = max(1, min(fitting, _GROWTH * batch.size, _LARGEST_BATCH))
-        return traces, Batch(peer, batch.first, wanted - batch.first, batch.sent)
+        return traces, batch
 
     # -- values that programs give to observes -----------------------------------------------------------------------
 
-    def _check_supplied(self, batch: Batch, traces: m.Traces) -> PPLError | None:
-        """The error of an observe for which nobody has a value.
+    def _check_supplied(self, batch: Batch, traces: m.Traces) -> Failure | None:
+        """The first execution with an observe for which nobody has a value, and its error.
 
         A simulator that draws by itself also draws what is to be observed, so such a value looks like one of the
         program's. One execution in which it does not draw tells them apart, for every such observe that turns up.
@@ -190,7 +194,8 @@ class Drawing:
         if not self._request.score:
             return None
         assert batch.peer.connection is not None
-        for type_, place in zip(*np.unique(np.asarray(traces.types), return_index=True), strict=True):
+        types, places = np.unique(np.asarray(traces.types), return_index=True)
+        for place, type_ in sorted(zip(places.tolist(), types.tolist(), strict=True)):
             new = {
                 (site.address, site.name)
                 for site in batch.peer.connection.sites.row_type(traces.type_sites[type_]).sites
@@ -199,9 +204,9 @@ class Drawing:
             if new - self._supplied:
                 failed = sum(error.execution <= place for error in traces.errors)
                 try:
-                    self._supplied |= self._find_supplied(batch.peer, batch.first + int(place) + failed)
+                    self._supplied |= self._find_supplied(batch.peer, batch.first + place + failed)
                 except ObservationError as error:
-                    return error
+                    return place, error
         return None
 
     def _find_supplied(self, peer: Peer, index: int) -> set[tuple[str, str]]:
@@ -214,7 +219,7 @@ class Drawing:
 
     # -- tables ------------------------------------------------------------------------------------------------------
 
-    def _outcome(self, batch: Batch, traces: m.Traces) -> Outcome:
+    def _outcome(self, batch: Batch, traces: m.Traces, missing: Failure | None) -> Outcome:
         """The traces of a batch, up to the first execution that failed."""
         done = len(traces.types) + len(traces.errors)
         types, rows = np.array(traces.types, dtype=np.int64), np.asarray(traces.rows, dtype=np.float64)
@@ -224,6 +229,8 @@ class Drawing:
             types = types[: first.execution]  # all before it succeeded
             which = f"execution {batch.first + first.execution} of seed {self._request.seed}"
             error = as_exception(first, self._pool.identity.name, which)
+        if missing is not None and missing[0] < len(types):
+            types, error = types[: missing[0]], missing[1]
         assert batch.peer.connection is not None
         sites = batch.peer.connection.sites
         wire_widths = np.array([sites.row_type(numbers).width for numbers in traces.type_sites], dtype=np.int64)

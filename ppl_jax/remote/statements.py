@@ -163,7 +163,10 @@ class Vocabulary:
             return Question((), self.plain(SiteKind.SAMPLE, message, (), message.control), (), message.numbers)
         if kind is m.RunResult:
             if message.traces is not None:
-                return Question(self.part(message.traces), None)
+                part = self.part(message.traces)
+                if not part or part[-1].statement.kind != SiteKind.RESULT:
+                    raise MalformedMessage("an execution ended without a Result")
+                return Question(part, None)
             result = None if message.shape is None else from_numbers(message.shape, message.value, False)
             return Question((), None, result=result)
         if kind is m.Observe:

@@ -92,6 +92,7 @@ def test_mixture_agrees_with_numpyro(x64):
         MIXTURE,
         d.Mixture([1.0, 1.0], [d.Beta(2.0, 3.0), d.Beta(0.5, 0.5)]),
         d.Mixture([1.0, 3.0], [d.Exponential(2.0), d.Normal(0.0, 1.0)]),
+        d.Mixture([1.0, 3.0, 1.0], [d.Gamma(2.0, 1.0), d.LogNormal(0.0, 1.0), d.Weibull(1.0, 2.0)]),
         d.Mixture([1.0, 3.0], [d.TruncatedNormal(0.0, 1.0, 0.0, 2.0), d.TruncatedNormal(0.0, 1.0, -1.0, 0.5)]),
         d.Mixture([1.0, 3.0], [d.Uniform(0.0, 0.5), d.Uniform(0.3, 2.0)]),
         d.Mixture([1.0, 3.0], [d.TruncatedNormal(0.0, 1.0, -INF, 2.0), d.TruncatedNormal(0.0, 1.0, -INF, 0.5)]),

@@ -16,6 +16,7 @@ import ppx
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests-ppx-c"
+SANITIZE = os.environ.get("PPX_SANITIZE", "")  # "address,undefined" builds the simulators of all tests with sanitizers
 PATIENCE = 30.0  # seconds after which an answer that does not come is an error; nothing here takes one
 
 
@@ -48,13 +49,14 @@ def program(name: str, **options: Any) -> Path:
 def simulator(model: str, folder: Path, *options: str, endpoint: str = "") -> Iterator[tuple[str, subprocess.Popen]]:
     """A process that serves a model of tests/ppx/c/models.c: its endpoint and itself. It is ended afterwards."""
     endpoint = endpoint or f"ipc://{folder}/{model}.ipc"
-    command = [str(program("models")), endpoint, model, "signals", "parent", *options]
+    command = [str(program("models", sanitize=SANITIZE)), endpoint, model, "signals", "parent", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield endpoint, process
     finally:
-        process.kill() if process.poll() is None else None
-        process.communicate()
+        process.terminate() if process.poll() is None else None
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, -15), said
 
 
 @contextmanager
@@ -167,8 +169,3 @@ def draws(made: Distribution, seed: int, index: int, count: int) -> tuple[list[l
         core.ppx_draw(stream, made, value)
         drawn.append(list(value)[: size.value])
     return drawn, stream.position
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """This process's environment with changes."""
-    return {**os.environ, **changes}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -22,6 +24,7 @@ import programs  # noqa: E402
 import ppl_jax as ppl  # noqa: E402
 import ppl_jax.distributions as dist  # noqa: E402
 import ppx  # noqa: E402
+from ppx import sockets  # noqa: E402
 
 gum, gum_marsaglia, branching = programs.gum, programs.gum_marsaglia, programs.branching
 hidden_markov, recursion = programs.hidden_markov, programs.recursion
@@ -207,10 +210,8 @@ def simulator(model: str, endpoint: str, *options: str) -> Iterator[Simulator]:
 
 @contextmanager
 def front_end(model: Any, endpoint: str = "ipc://*", **options: Any) -> Iterator[ppx.FrontEnd]:
-    """Serves a model in a thread of this process."""
-    import threading
-
-    with ppx.FrontEnd(model, endpoint, **options) as served:
+    """Serves a model in a thread of this process, which looks often at whether it is to stop."""
+    with mock.patch.object(sockets, "TICK", 5), ppx.FrontEnd(model, endpoint, **options) as served:
         thread = threading.Thread(target=served.serve)
         thread.start()
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from c_core import connected
+from c_core import PATIENCE, connected
 from c_models import MODELS
 from dialogues import (
     MODES,
@@ -34,9 +37,12 @@ KNOWN_IN = {
 }
 
 
+ASKED = [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model != "long"]
+
+
 @pytest.mark.parametrize(
     ("model", "mode"),
-    [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model != "long"],
+    [pytest.param(*case, marks=pytest.mark.slow if case[1] in ("errors", "draws") else ()) for case in ASKED],
 )
 def test_every_draw_is_asked_for(model, mode, tmp_path):
     def talk(connection: ppx.Connection) -> list:
@@ -62,6 +68,26 @@ def test_local_prior_of_long_executions_comes_in_several_messages(tmp_path):
     assert [site for answer in in_c for site in answer.traces.sites] == list(in_python[0].traces.sites)
     assert executions(in_c) == executions(in_python)
     assert max(len(answer.traces.rows) for answer in in_c) * 8 < 1_100_000
+
+
+def protocol_example(heading: str) -> bytes:
+    """The bytes of an example in PROTOCOL.md, section 15."""
+    text = (Path(ppx.__file__).parent / "PROTOCOL.md").read_text()
+    lines = text[text.index(heading) :].split("\n\n")[1].splitlines()
+    return b"".join(bytes.fromhex(re.match(r" +\d+  ((?:[0-9a-f]{2} )+)", line + " ")[1]) for line in lines)
+
+
+def test_a_question_byte_by_byte(tmp_path):
+    """The protocol's example with this model's parameters, and its SampleResult as the answer."""
+    expected = bytearray(protocol_example("`Sample { site: 1, parameters: [1, 2], position: 3 }`"))
+    assert ppx.decode(expected) == m.Sample(site=1, numbers=(1.0, 2.0), position=3)
+    expected[80:96] = packed([1.0, math.sqrt(5.0)])
+    with connected("gum", tmp_path, capabilities=15) as connection:
+        local_prior(connection, 1)
+        connection.send(m.Run(m.Draws(1, 0, position=3, policy=m.Policy(asked(1)))))
+        assert bytes(connection._channel.receive(PATIENCE)) == expected
+        answer = protocol_example("`SampleResult { result: Tensor { data: [0.7], shape: [] } }`")
+        assert ppx.decode(answer) == m.SampleResult((), (0.7,))
 
 
 # -- control policy ---------------------------------------------------------------------------------------------------
@@ -107,8 +133,17 @@ def whole_row(said: list[Any], answers: list[m.SampleResult]) -> tuple[tuple[int
     return tuple(numbers), packed(row)
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("scopes", "long")])
-@pytest.mark.parametrize("policy", ["nothing", "some", "others", "all"])
+WHO_DRAWS = [(model, who) for model in MODELS for who in ("nothing", "some", "others", "all")]
+
+
+@pytest.mark.parametrize(
+    ("model", "policy"),
+    [
+        pytest.param(*case, marks=() if case[0] in ("branching", "arrays", "families") else pytest.mark.slow)
+        for case in WHO_DRAWS
+        if case[0] not in ("scopes", "long")
+    ],
+)
 def test_whoever_draws_the_execution_is_the_same(model, policy, tmp_path):
     ask = {
         "nothing": m.Policy(asked(), False),

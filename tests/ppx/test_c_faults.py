@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from c_core import PATIENCE, connected, program, simulator
+from c_core import PATIENCE, connected, library, program, simulator
 from dialogues import MODES, dialogue, executions, local_prior, request
 
 import ppx
@@ -277,6 +278,49 @@ def test_what_the_other_side_does_not_know_fails_the_execution(tmp_path):
         assert {part.address for part in said[:-1]} == {"scopes:3", "scopes:4", "scopes:5"}
 
 
+# What the simulator called limits does on its first draw -> the code of the error and its address, or None
+LIMITS = {
+    0: None, 1: None, 2: None, 3: None, 21: None,
+    4: (ErrorCode.TOO_LARGE, ""), 5: (ErrorCode.TOO_LARGE, "x"), 6: (ErrorCode.TOO_LARGE, "limits:2"),
+    7: (ErrorCode.TOO_LARGE, "limits:2"), 8: (ErrorCode.TOO_LARGE, "limits:2"), 9: (ErrorCode.TOO_LARGE, "limits:3"),
+    10: (ErrorCode.TOO_LARGE, "limits:3"), 11: (ErrorCode.TOO_LARGE, ""), 12: (ErrorCode.PARAMETER, "limits:4"),
+    13: (ErrorCode.PARAMETER, "limits:4"), 14: (ErrorCode.PARAMETER, "limits:4"), 15: (ErrorCode.PARAMETER, "limits:4"),
+    16: (ErrorCode.MODEL, "limits:4"), 17: (ErrorCode.MODEL, "limits:4"), 18: (ErrorCode.MODEL, "limits:1"),
+    19: (ErrorCode.MODEL, "limits:1"), 20: (ErrorCode.PARAMETER, "limits:4"),
+}  # fmt: skip
+
+
+def test_the_limits_of_the_protocol(tmp_path):
+    with connected("limits", tmp_path) as connection:
+        for what, expected in LIMITS.items():
+            policy = m.Policy(b"", False, (m.Observation("what", (), (float(what),)),))
+            (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=policy)))
+            errors = [(error.code, error.address) for error in answer.traces.errors]
+            assert errors == ([] if expected is None else [expected]), what
+        long, wide, deep = (connection.sites[number] for number in (2, 4, 5))
+        assert (len(long.address), len(long.name), len(wide.shape)) == (65_535, 65_535, 16)
+        for _ in range(8):
+            family, _, (deep_layout, *_) = deep.layout if isinstance(deep, m.Site) else deep
+            assert family == "Mixture"
+            deep = deep_layout
+        assert deep[0] == "Exponential"
+
+
+@pytest.mark.parametrize("mode", ["plain", "errors", "sites"])
+def test_the_limits_of_the_protocol_without_draws(mode, tmp_path):
+    with connected("limits", tmp_path, capabilities=MODES[mode]) as connection:
+        for what, expected in LIMITS.items():
+            if mode != "sites" and what in (0, 1, 2, 3, 12, 13, 18, 19, 21):
+                continue  # asked for, or without the capability that it needs
+            said = dialogue(connection, m.Run(), first_draw(float(what)))[-1]
+            if expected is None and mode == "sites":
+                assert type(said) is m.RunResult
+            elif mode == "plain":
+                assert said == m.Reset()
+            else:
+                assert (said.code, said.address) == expected
+
+
 # -- small mailboxes --------------------------------------------------------------------------------------------------
 
 
@@ -334,9 +378,15 @@ connection.close()
 """
 
 
-@pytest.mark.parametrize("how", ["kill", "leave"])
-@pytest.mark.parametrize("state", ["idle", "running"])
-@pytest.mark.parametrize("capabilities", [0, 15, 31])
+# The others differ little from these.
+QUICK_ENDS = [(0, "running", "kill"), (31, "running", "kill"), (31, "idle", "leave")]
+ALL_ENDS = [(bits, state, how) for bits in (0, 15, 31) for state in ("idle", "running") for how in ("kill", "leave")]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "state", "how"),
+    [*QUICK_ENDS, *(pytest.param(*end, marks=pytest.mark.slow) for end in ALL_ENDS if end not in QUICK_ENDS)],
+)
 def test_an_inference_side_that_dies_leaves_a_front_end_that_serves_the_next(capabilities, state, how, tmp_path):
     with simulator("gum", tmp_path) as (endpoint, process):
         for _ in range(3):
@@ -349,6 +399,12 @@ def test_an_inference_side_that_dies_leaves_a_front_end_that_serves_the_next(cap
             assert connection.active == 31
             assert type(dialogue(connection, m.Run())[-1]) is m.RunResult
         assert process.poll() is None
+
+
+def test_processes_are_seen_to_live_and_die():
+    """By their descriptors, and by their starting times where the kernel has none."""
+    done = subprocess.run([str(program("process"))], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_mailbox_that_is_none_is_refused_and_the_socket_serves(tmp_path):
@@ -452,6 +508,24 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
+
+
+def test_signals_belong_to_one_session_at_a_time(tmp_path):
+    core, error = library(), ctypes.create_string_buffer(256)
+    core.ppx_open.restype = ctypes.c_void_p
+    one, two = (ctypes.c_void_p(core.ppx_open(f"ipc://{tmp_path}/{k}.ipc".encode(), None, error, 256)) for k in "12")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert core.ppx_stop_on_signals(one) == core.ppx_stop_on_signals(one) == 0
+        assert core.ppx_stop_on_signals(two) == -2
+        core.ppx_close(one)
+        assert core.ppx_stop_on_signals(two) == 0
+        os.kill(os.getpid(), signal.SIGTERM)  # ends nothing but the session
+        assert core.ppx_wait_run(two) == 2
+    finally:
+        core.ppx_close(two)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert list(tmp_path.glob("*.ipc")) == []
 
 
 def fails_to_open(*words: str) -> str:

@@ -6,6 +6,7 @@ and it takes for a message what the Python decoder takes for one.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import struct
@@ -103,6 +104,19 @@ def test_c_and_python_take_the_same_bytes_for_messages(count, tmp_path):
         assert line == expected, data.hex()
         accepted += line[0] == "0"
     assert count // 10 < accepted < count
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_the_golden_messages(tmp_path):
+    index = json.loads((GOLDEN / "messages.json").read_text())
+    files = [entry["file"] for entry in index["messages"] + index["malformed"]]
+    messages = [(GOLDEN / file).read_bytes() for file in files]
+    lines = run_fuzz("decode", str(written(messages, tmp_path / "messages")), seconds=60.0).splitlines()
+    for file, data, line in zip(files, messages, lines, strict=True):
+        expected = as_python_reads(data)
+        assert line == expected or (expected == "1" and line.split()[:2] in UNREAD), file
 
 
 SEEDS = seeds()

@@ -1,8 +1,10 @@
 """The samplers of the C core draw the numbers of ppl_jax's, bit for bit, and take as many uniforms."""
 
 import ctypes
+import json
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ class Counted:
 
 
 def bits(numbers) -> list[str]:
-    return [float(number).hex() for number in np.ravel(numbers)]
+    return [float(number).hex() for number in np.ravel(list(numbers) if isinstance(numbers, map) else numbers)]
 
 
 def assert_same(made: dist.Distribution, seed: int, index: int, count: int = DRAWS) -> None:
@@ -261,6 +263,24 @@ def test_known_draws(layout, numbers, expected, uniforms):
     found, position = draws(distribution(layout, numbers), 42, 7, 2)
     expected = [float.fromhex(number) if isinstance(number, str) else number for number in expected]
     assert ([number for value in found for number in value], position) == (expected, uniforms)
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "draws.json").read_text())
+
+
+def layout_of(words: list) -> tuple:
+    family, *shapes = words
+    if family == "Mixture":
+        return family, tuple(shapes[0]), tuple(layout_of(component) for component in shapes[1])
+    return family, *map(tuple, shapes)
+
+
+@pytest.mark.parametrize("entry", GOLDEN["samplers"], ids=lambda entry: entry["layout"][0])
+def test_the_golden_draws(entry):
+    made = distribution(layout_of(entry["layout"]), [float.fromhex(number) for number in entry["numbers"]])
+    found, position = draws(made, int(GOLDEN["seed"]), int(GOLDEN["index"]), len(entry["draws"]))
+    assert [bits(value) for value in found] == [bits(map(float.fromhex, value)) for value in entry["draws"]]
+    assert position == entry["position"]
 
 
 @pytest.mark.parametrize(

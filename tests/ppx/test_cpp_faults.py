@@ -179,6 +179,34 @@ def test_it_goes_on_without_its_parent_if_it_was_not_told_so(tmp_path):
         orphan.wait(PATIENCE) if orphan.is_running() else None
 
 
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_models_in_one_process(tmp_path):
+    """Each thread has a session of its own, and one that has none draws by itself."""
+    endpoints = [f"ipc://{tmp_path}/first.ipc", f"ipc://{tmp_path}/second.ipc"]
+    process = subprocess.Popen([str(built("threads")), *endpoints], stdout=subprocess.PIPE, text=True)
+    try:
+        assert "another front end of this process stops on signals" in process.stdout.readline()
+        assert process.stdout.readline() == "serving\n"
+        with ppx.Connection(endpoints[0]) as one, ppx.Connection(endpoints[1]) as two:
+            for connection in (one, two):
+                connection.handshake(PATIENCE)
+            for connection in (one, two):
+                connection.send(m.Run(m.Draws(3, 0, 2000, 0, m.Policy())))
+            for connection in (two, one):
+                answer = connection.receive(PATIENCE)
+                assert len(answer.traces.types) == 2000
+                names = [site.name for site in answer.traces.sites]
+                assert names == (["first", "connected", ""] if connection is one else ["second", ""])
+        process.terminate()
+        assert process.communicate(timeout=PATIENCE)[0] == "0\n"
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 # -- what the command line says ---------------------------------------------------------------------------------------
 
 

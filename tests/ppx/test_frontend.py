@@ -386,6 +386,36 @@ def test_a_scope_that_is_open_at_the_end_is_accepted_as_it_is():
         assert found.rejected == [0.0]
 
 
+def test_a_scope_that_an_exception_leaves_is_closed():
+    def model():
+        with ppx.rejection_scope("outer") as outer:
+            for attempt in range(3):
+                try:
+                    with ppx.rejection_scope("inner"):
+                        ppl.sample(dist.Normal(0.0, 1.0), name=f"x{attempt}")
+                        raise ValueError
+                except ValueError:
+                    pass
+                if attempt < 2:
+                    outer.reject()
+
+    with front_end(model) as served, connected(served.endpoint) as mine:
+        for policy in (m.Policy(), m.Policy(b"", True)):
+            found = execute(mine, m.Run(m.Draws(SEED, 0, policy=policy)), PositionedStream(SEED, 0))
+            assert [visit.name for visit in found.visits] == ["x2"]
+
+
+def test_a_scope_that_has_ended_rejects_nothing():
+    def model():
+        with ppx.rejection_scope("loop", address="here") as scope:
+            ppl.sample(dist.Normal(0.0, 1.0))
+        scope.reject()
+
+    with front_end(model) as served, connected(served.endpoint) as mine:
+        answer = mine.request(m.Run(m.Draws(SEED, 0)), 30.0)
+        assert "'loop' at here was called after its with statement" in answer.traces.errors[0].text
+
+
 @pytest.mark.parametrize("how", ["1.0.0", "errors"])
 def test_without_sites_every_pass_is_in_the_trace(how):
     with front_end(simulators.rejection) as served, connected(served.endpoint, MODES[how]) as mine:

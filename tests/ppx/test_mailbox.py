@@ -67,7 +67,10 @@ def test_messages_of_all_sizes_go_to_and_fro(pair):
         assert bytes(box.receive(30.0)) == message[::-1]
 
 
-def test_turns_are_kept_over_many_messages(pair):
+@pytest.mark.parametrize("in_order", [mailbox._IN_ORDER, False])
+def test_turns_are_kept_over_many_messages(pair, in_order, monkeypatch):
+    """Also by the system calls that are the barriers where the processor has none to offer to Python."""
+    monkeypatch.setattr(mailbox, "_IN_ORDER", in_order)
     box, process = pair
     assert box.peer_pid == process.pid
     for number in range(20_000):

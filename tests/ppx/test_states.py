@@ -218,6 +218,21 @@ def test_a_model_that_catches_everything_is_left_all_the_same(model, mode):
         assert type(ask(mine, m.Run())) is m.Sample
 
 
+@pytest.mark.parametrize("value", [(), (1.0, 2.0)])
+def test_a_model_cannot_catch_that_an_answer_has_another_size(mode, value):
+    with front_end(simulators.stubborn) as served, connected(served.endpoint, MODES[mode]) as mine:
+        ask(mine, m.Run())
+        answer = ask(mine, m.SampleResult((len(value),) if value else None, value))
+        assert is_refused(answer, mode, ErrorCode.MALFORMED)
+
+
+def test_a_model_cannot_catch_that_a_position_goes_back():
+    with front_end(simulators.stubborn) as served, connected(served.endpoint) as mine:
+        ask(mine, m.Run(m.Draws(1, 0, 1, 5, m.Policy(b"", True))))
+        answer = ask(mine, m.SampleResult((), (1.0,), 4))
+        assert [error.code for error in answer.traces.errors] == [ErrorCode.MALFORMED]
+
+
 # -- bytes ------------------------------------------------------------------------------------------------------------
 
 
@@ -470,21 +485,58 @@ def test_a_large_execution_among_small_ones_is_left_for_the_next_message():
         assert [r.visits for r in found] == [expected(trace) for trace in prior(model, SEED, 100)]
 
 
-def test_definitions_that_do_not_fit_fail_their_execution_only():
-    """Addresses of 2 kB, of which a mailbox of 64 KiB holds thirty: an execution with more of them at once fails."""
+def many_addresses():
+    """Sixty addresses of 2 kB, of which a mailbox of 64 KiB holds thirty."""
+    for k in range(60):
+        ppl.sample(dist.Normal(0.0, 1.0), address=f"{k:02}" * 1_000)
+
+
+def test_definitions_that_do_not_fit_one_message_come_in_several():
+    """The executions that bring too many fail; until all are told."""
+    with front_end(many_addresses) as served, connected(served.endpoint, capacity=65_536) as mine:
+        failures = 0
+        while (answer := ask(mine, m.Run(m.Draws(SEED, 0, 1)))).traces.errors:
+            assert answer.traces.errors[0].code == ErrorCode.TOO_LARGE
+            failures += 1
+            assert failures < 5
+        assert len(mine.sites) == 61
+        (found,) = local_prior(mine, SEED, 1)
+        assert found.visits == expected(prior(many_addresses, SEED, 1)[0])
+
+
+def test_definitions_are_told_bit_by_bit_where_every_draw_is_asked_for():
+    with front_end(many_addresses) as served, connected(served.endpoint, MODES["sites"]) as mine:
+        assert len(execute(mine).questions) == 60
+
+
+def test_what_cannot_be_told_at_once_does_not_spoil_what_comes_after():
+    """A question that would have to carry sixty new addresses fails; another execution of the same program need not."""
     calls = []
 
     def model():
         calls.append(None)
-        for k in range(60 if len(calls) % 2 else 5):
-            ppl.sample(dist.Normal(0.0, 1.0), address=f"{k}" * 2_000)
+        if len(calls) % 2:
+            for k in range(60):
+                ppl.tag(1.0, address=f"{k:02}" * 1_000)
+        ppl.sample(dist.Normal(0.0, 1.0), address="last")
 
-    with front_end(model) as served, connected(served.endpoint, capacity=65_536) as mine:
+    with front_end(model) as served, connected(served.endpoint, ppx.Capability(23), capacity=65_536) as mine:
         for _ in range(2):
-            answer = ask(mine, m.Run(m.Draws(SEED, 0, 1)))
-            assert answer.traces.errors[0].code == ErrorCode.TOO_LARGE
-            answer = ask(mine, m.Run(m.Draws(SEED, 0, 1)))
-            assert len(answer.traces.type_sites[0]) == 6
+            assert ask(mine, m.Run()).code == ErrorCode.TOO_LARGE
+            assert type(execute(mine).last) is m.RunResult
+
+
+def test_executions_that_are_done_are_sent_before_the_end():
+    calls = []
+
+    def model():
+        calls.append(None)
+        if len(calls) == 6:
+            served.stop()
+        ppl.sample(dist.Normal(0.0, 1.0))
+
+    with front_end(model) as served, connected(served.endpoint) as mine:
+        assert len(ask(mine, m.Run(m.Draws(SEED, 0, 1000))).traces.types) == 5
 
 
 @pytest.mark.parametrize("how", MODES)

@@ -62,7 +62,7 @@ def simulators() -> Iterator[Simulators]:
 
 
 @pytest.fixture
-def nothing_left(monkeypatch) -> Iterator[None]:
+def nothing_left(tmp_path, monkeypatch) -> Iterator[None]:  # tmp_path: it must be made before its place changes
     """No child process, descriptor or temporary file outlives the test."""
     process = psutil.Process()
     with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as folder:  # short: sockets live in it

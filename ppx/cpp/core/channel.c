@@ -10,7 +10,9 @@
 
 enum { SLICE = 100, HEARTBEAT = 5000, SILENCE = 15000, LINGER = 1000 }; /* milliseconds */
 
-static bool set(void *socket, int option, int value) { return zmq_setsockopt(socket, option, &value, sizeof value) == 0; }
+static bool set(void *socket, int option, int value) {
+    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
+}
 
 static bool set_up(void *socket, const char *secret_key) {
     int64_t longest = (int64_t)PPX_MAX_MESSAGE;
@@ -27,7 +29,8 @@ static void remember_file(ppx_channel *channel) {
     char endpoint[1024] = "";
     size_t size = sizeof endpoint;
     struct stat status;
-    if (zmq_getsockopt(channel->socket, ZMQ_LAST_ENDPOINT, endpoint, &size) || strncmp(endpoint, "ipc://", 6) != 0) return;
+    if (zmq_getsockopt(channel->socket, ZMQ_LAST_ENDPOINT, endpoint, &size) || strncmp(endpoint, "ipc://", 6) != 0)
+        return;
     if (stat(endpoint + 6, &status) || !S_ISSOCK(status.st_mode)) return; /* an abstract name has no file */
     channel->path = strdup(endpoint + 6);
     channel->device = (uint64_t)status.st_dev;
@@ -46,13 +49,15 @@ static void remove_file(ppx_channel *channel) {
 
 /* -- opening -- */
 
-bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *curve_secret_key, char *error, size_t error_size) {
+bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *curve_secret_key, char *error,
+                      size_t error_size) {
     const char *what = "cannot make a ZeroMQ socket";
     zmq_msg_init(&channel->message);
     channel->context = zmq_ctx_new();
     channel->socket = channel->context ? zmq_socket(channel->context, ZMQ_REP) : NULL;
     if (channel->socket) {
-        what = curve_secret_key ? "cannot use this CURVE secret key (40 characters, Z85)" : "cannot set up the ZeroMQ socket";
+        what = curve_secret_key ? "cannot use this CURVE secret key (40 characters, Z85)"
+                                : "cannot set up the ZeroMQ socket";
         if (curve_secret_key && strlen(curve_secret_key) != 40) {
             errno = EINVAL;
         } else if (set_up(channel->socket, curve_secret_key)) {

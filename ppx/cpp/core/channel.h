@@ -19,10 +19,11 @@ typedef struct {
 typedef enum { PPX_RECEIVED, PPX_NOTHING, PPX_LOST, PPX_BROKEN } ppx_reception;
 
 /* Binds; false with the reason in `error`. */
-bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *curve_secret_key, char *error, size_t error_size);
+bool ppx_channel_open(ppx_channel *channel, const char *endpoint, const char *curve_secret_key, char *error,
+                      size_t error_size);
 
-/* Waits a tenth of a second at most for the next message, which stays valid until the next send (by mailbox) or receive.
- * PPX_LOST: the other side of the mailbox died or left, the next message will come by the socket. */
+/* Waits a tenth of a second at most for the next message, which stays valid until the next send (by mailbox) or
+ * receive. PPX_LOST: the other side of the mailbox died or left, the next message will come by the socket. */
 ppx_reception ppx_channel_receive(ppx_channel *channel, ppx_span *message);
 
 /* Answers the message received last; false if the socket is broken. `size` is at most the capacity. */

@@ -1,10 +1,11 @@
-/* From received bytes to what the session needs of them; what the fields mean is checked here, their places in verify.c. */
+/* From received bytes to what the session needs of them; what the fields mean is checked here, their places in
+ * verify.c. */
 
 #include "message.h"
 
-static const char *const BODIES[] = {"nothing",       "Handshake",     "HandshakeResult", "Run",       "RunResult",
-                                     "Sample",        "SampleResult",  "Observe",         "ObserveResult", "Tag",
-                                     "TagResult",     "Reset",         "Error"};
+static const char *const BODIES[] = {"nothing",      "Handshake", "HandshakeResult", "Run", "RunResult", "Sample",
+                                     "SampleResult", "Observe",   "ObserveResult",   "Tag", "TagResult", "Reset",
+                                     "Error"};
 
 const char *ppx_body_name(uint32_t body) { return BODIES[body <= PPX_ERROR ? body : 0]; }
 
@@ -64,7 +65,8 @@ static const char *read_policy(const ppx_table *table, ppx_orders *draws) {
 static const char *read_draws(const ppx_table *table, ppx_orders *draws) {
     ppx_table inner;
     const char *why = NULL;
-    *draws = (ppx_orders){.seed = number(table, 0, 8, 0), .first = number(table, 1, 8, 0), .position = number(table, 3, 8, 0)};
+    *draws = (ppx_orders){
+        .seed = number(table, 0, 8, 0), .first = number(table, 1, 8, 0), .position = number(table, 3, 8, 0)};
     draws->count = (uint32_t)number(table, 2, 4, 1);
     ppx_read_table(table, 4, &inner, &draws->has_policy);
     if (draws->has_policy) why = read_policy(&inner, draws);
@@ -73,7 +75,8 @@ static const char *read_draws(const ppx_table *table, ppx_orders *draws) {
     ppx_read_vector(&inner, 0, 4, &draws->replay_sites);
     ppx_read_vector(&inner, 1, 4, &draws->replay_instances);
     ppx_read_vector(&inner, 2, 8, &draws->replay_values);
-    return draws->replay_sites.count == draws->replay_instances.count ? NULL : "a replay has not as many instances as sites";
+    return draws->replay_sites.count == draws->replay_instances.count ? NULL
+                                                                      : "a replay has not as many instances as sites";
 }
 
 static void read_handshake(const ppx_table *table, ppx_message *message) {

@@ -13,7 +13,9 @@ static ppx_written begin(ppx_bytes *out, uint8_t body, size_t count, const uint8
     return ppx_write_table(out, message.fields[1], count, sizes);
 }
 
-static void write_text(ppx_bytes *out, size_t link, ppx_text text) { ppx_write_string(out, link, text.data, text.size); }
+static void write_text(ppx_bytes *out, size_t link, ppx_text text) {
+    ppx_write_string(out, link, text.data, text.size);
+}
 
 /* -- tensors and distributions -- */
 
@@ -80,9 +82,9 @@ static void write_site(ppx_bytes *out, size_t link, const ppx_site *site, const 
     const ppx_address_entry *address = ppx_addresses_get(addresses, site->address);
     const uint32_t *distribution = ppx_signed_distribution(site);
     uint8_t has_distribution = *distribution != PPX_NO_FAMILY, has_value = site->signature[0] != 0;
-    ppx_written table = ppx_write_table(
-        out, link, 7,
-        (const uint8_t[]){1, 4, 4, has_distribution, (uint8_t)(4 * has_distribution), (uint8_t)(4 * has_value), !site->control});
+    ppx_written table = ppx_write_table(out, link, 7,
+                                        (const uint8_t[]){1, 4, 4, has_distribution, (uint8_t)(4 * has_distribution),
+                                                          (uint8_t)(4 * has_value), !site->control});
     ppx_set_u8(out, table.fields[0], (uint8_t)site->kind);
     ppx_write_string(out, table.fields[1], address->text, address->length);
     ppx_write_string(out, table.fields[2], site->name, site->name_length);
@@ -119,8 +121,8 @@ static void write_failures(ppx_bytes *out, size_t link, const ppx_traces *traces
 
 static void write_traces(ppx_bytes *out, size_t link, const ppx_traces *traces) {
     size_t definitions = traces->num_sites - traces->told, at;
-    ppx_written table = ppx_write_table(
-        out, link, 6, (const uint8_t[]){definitions ? 4 : 0, 4, 4, 4, 4, traces->num_failures ? 4 : 0});
+    ppx_written table =
+        ppx_write_table(out, link, 6, (const uint8_t[]){definitions ? 4 : 0, 4, 4, 4, 4, traces->num_failures ? 4 : 0});
     if (definitions) {
         at = ppx_write_offsets(out, table.fields[0], definitions);
         for (size_t i = 0; i < definitions && !out->failed; i++)
@@ -157,7 +159,8 @@ void ppx_encode_error(ppx_bytes *out, int code, ppx_text text, ppx_text address)
     write_error(out, begin(out, PPX_ERROR, 3, (const uint8_t[]){2, 4, 4}), code, text, address);
 }
 
-void ppx_encode_sample(ppx_bytes *out, ppx_text address, const ppx_statement *where, const ppx_distribution *distribution) {
+void ppx_encode_sample(ppx_bytes *out, ppx_text address, const ppx_statement *where,
+                       const ppx_distribution *distribution) {
     ppx_written body = begin(out, PPX_SAMPLE, 5, (const uint8_t[]){4, 4, 1, 4, !where->control});
     write_text(out, body.fields[0], address);
     ppx_write_string(out, body.fields[1], where->name, where->name_length);
@@ -165,8 +168,8 @@ void ppx_encode_sample(ppx_bytes *out, ppx_text address, const ppx_statement *wh
     write_distribution(out, body.fields[3], distribution);
 }
 
-void ppx_encode_observe(ppx_bytes *out, ppx_text address, const ppx_statement *where, const ppx_distribution *distribution,
-                        const ppx_tensor *value) {
+void ppx_encode_observe(ppx_bytes *out, ppx_text address, const ppx_statement *where,
+                        const ppx_distribution *distribution, const ppx_tensor *value) {
     ppx_written body = begin(out, PPX_OBSERVE, 5,
                              (const uint8_t[]){4, 4, distribution ? 1 : 0, distribution ? 4 : 0, value->data ? 4 : 0});
     write_text(out, body.fields[0], address);
@@ -200,7 +203,8 @@ static const uint8_t QUESTION[80] = {
 };
 enum { QUESTION_SITE = 60, QUESTION_POSITION = 64, QUESTION_PARAMETERS = 76 };
 
-static void write_plain_question(ppx_bytes *out, uint32_t site, const double *parameters, size_t count, uint64_t position) {
+static void write_plain_question(ppx_bytes *out, uint32_t site, const double *parameters, size_t count,
+                                 uint64_t position) {
     size_t size = sizeof QUESTION + 8 * count;
     out->failed = size > out->capacity && !ppx_grow(&out->data, &out->capacity, size, 1);
     if (out->failed) return;

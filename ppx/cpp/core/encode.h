@@ -1,4 +1,5 @@
-/* The messages that a front end sends. All functions begin `out` anew; afterwards out->failed says that memory ran out. */
+/* The messages that a front end sends. All functions begin `out` anew; afterwards out->failed says that memory ran
+ * out. */
 
 #ifndef PPX_ENCODE_H
 #define PPX_ENCODE_H
@@ -33,9 +34,10 @@ ppx_text ppx_error_address(const char *address, size_t length);
 void ppx_encode_error(ppx_bytes *out, int code, ppx_text text, ppx_text address);
 
 /* PPX 1.0.0. Values without data are left out. */
-void ppx_encode_sample(ppx_bytes *out, ppx_text address, const ppx_statement *where, const ppx_distribution *distribution);
-void ppx_encode_observe(ppx_bytes *out, ppx_text address, const ppx_statement *where, const ppx_distribution *distribution,
-                        const ppx_tensor *value);
+void ppx_encode_sample(ppx_bytes *out, ppx_text address, const ppx_statement *where,
+                       const ppx_distribution *distribution);
+void ppx_encode_observe(ppx_bytes *out, ppx_text address, const ppx_statement *where,
+                        const ppx_distribution *distribution, const ppx_tensor *value);
 void ppx_encode_tag(ppx_bytes *out, ppx_text address, const ppx_statement *where, const ppx_tensor *value);
 void ppx_encode_result(ppx_bytes *out, const ppx_tensor *value);
 

@@ -23,9 +23,13 @@ static const uint32_t LONGEST_SPIN = 50000, SHORTEST_SPIN = 2000; /* nanoseconds
 enum { MAGIC = 0, NONCE = 8, CAPACITY = 16, FRONT_END_PID = 28, TURN = 64, INFERENCE = 128, FRONT_END = 192 };
 enum { SLEEPS = 0, LEFT = 4, LENGTH = 8 }; /* relative to a side */
 
-static uint32_t *word(const ppx_mailbox *mailbox, size_t offset) { return (uint32_t *)(void *)(mailbox->memory + offset); }
+static uint32_t *word(const ppx_mailbox *mailbox, size_t offset) {
+    return (uint32_t *)(void *)(mailbox->memory + offset);
+}
 
-static uint32_t load(const ppx_mailbox *mailbox, size_t offset) { return __atomic_load_n(word(mailbox, offset), __ATOMIC_ACQUIRE); }
+static uint32_t load(const ppx_mailbox *mailbox, size_t offset) {
+    return __atomic_load_n(word(mailbox, offset), __ATOMIC_ACQUIRE);
+}
 
 static uint64_t load_long(const ppx_mailbox *mailbox, size_t offset) {
     uint64_t value;
@@ -65,29 +69,30 @@ static int open_file(const ppx_shared_memory *shared) {
 static bool is_sound(int file, const ppx_shared_memory *shared) {
     struct stat status;
     int seals = fcntl(file, F_GET_SEALS);
-    return fstat(file, &status) == 0 && S_ISREG(status.st_mode) && (uint64_t)status.st_size == shared->size && seals >= 0 &&
-           (seals & F_SEAL_SHRINK);
+    return fstat(file, &status) == 0 && S_ISREG(status.st_mode) && (uint64_t)status.st_size == shared->size &&
+           seals >= 0 && (seals & F_SEAL_SHRINK);
 }
 
 bool ppx_mailbox_attach(ppx_mailbox *mailbox, const ppx_shared_memory *shared) {
     uint64_t capacity = (shared->size - HEADER) / 2;
     void *memory = MAP_FAILED;
     int file;
-    if (shared->size < HEADER || capacity < SMALLEST_CAPACITY || capacity % 4096 || HEADER + 2 * capacity != shared->size ||
-        shared->size > SIZE_MAX / 2)
+    if (shared->size < HEADER || capacity < SMALLEST_CAPACITY || capacity % 4096 ||
+        HEADER + 2 * capacity != shared->size || shared->size > SIZE_MAX / 2)
         return false;
     ppx_process_watch(&mailbox->peer, (long)shared->pid); /* first, so that the file opened is that of this process */
     file = open_file(shared);
     if (file >= 0) {
-        if (is_sound(file, shared)) memory = mmap(NULL, (size_t)shared->size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (is_sound(file, shared))
+            memory = mmap(NULL, (size_t)shared->size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
         close(file);
     }
     mailbox->memory = memory == MAP_FAILED ? NULL : memory;
     mailbox->size = (size_t)shared->size;
     mailbox->capacity = (size_t)capacity;
     mailbox->spin = several_cores() ? LONGEST_SPIN : 0;
-    if (mailbox->memory && memcmp(mailbox->memory + MAGIC, "PPXMAIL1", 8) == 0 && load_long(mailbox, NONCE) == shared->nonce &&
-        load_long(mailbox, CAPACITY) == capacity) {
+    if (mailbox->memory && memcmp(mailbox->memory + MAGIC, "PPXMAIL1", 8) == 0 &&
+        load_long(mailbox, NONCE) == shared->nonce && load_long(mailbox, CAPACITY) == capacity) {
         __atomic_store_n(word(mailbox, FRONT_END_PID), (uint32_t)getpid(), __ATOMIC_RELEASE);
         return true;
     }
@@ -105,8 +110,8 @@ static long futex(const ppx_mailbox *mailbox, int operation, uint32_t value, con
 
 static bool own_turn(const ppx_mailbox *mailbox) { return load(mailbox, TURN) & 1; }
 
-/* Looks for a message for a while. The while grows where looking helps and shrinks where the other side takes longer: the
- * core that it takes may be the one that the other side needs. */
+/* Looks for a message for a while. The while grows where looking helps and shrinks where the other side takes
+ * longer: the core that it takes may be the one that the other side needs. */
 static bool spin(ppx_mailbox *mailbox) {
     uint64_t end = 0;
     if (!mailbox->spin) return false;

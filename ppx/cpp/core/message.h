@@ -6,7 +6,7 @@
 #include "families.h"
 #include "reader.h"
 
-#define PPX_VERSION 2
+#define PPX_VERSION     2
 #define PPX_MAX_MESSAGE ((size_t)64 << 20)
 
 /* Members of the union MessageBody. */
@@ -26,7 +26,14 @@ enum {
 };
 
 /* Capabilities: bits of a handshake. */
-enum { PPX_ERRORS = 1, PPX_FAMILIES = 2, PPX_SITES = 4, PPX_DRAWS = 8, PPX_SHARED_MEMORY = 16, PPX_ALL_CAPABILITIES = 31 };
+enum {
+    PPX_ERRORS = 1,
+    PPX_FAMILIES = 2,
+    PPX_SITES = 4,
+    PPX_DRAWS = 8,
+    PPX_SHARED_MEMORY = 16,
+    PPX_ALL_CAPABILITIES = 31
+};
 
 /* A received tensor. `data`: its numbers, of any alignment; NULL if it is no value. */
 typedef struct {
@@ -63,8 +70,8 @@ typedef struct {
     ppx_vector text; /* Error */
 } ppx_message;
 
-/* Verifies the whole message and takes out what a front end needs; fields of other bodies are left as they were. Returns 0
- * or the code of the error, with the reason in `why`. */
+/* Verifies the whole message and takes out what a front end needs; fields of other bodies are left as they were.
+ * Returns 0 or the code of the error, with the reason in `why`. */
 int ppx_decode(ppx_span bytes, ppx_message *message, const char **why);
 
 /* Observation `index` of a policy that ppx_decode has verified. */

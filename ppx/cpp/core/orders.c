@@ -5,7 +5,8 @@
 /* Keeps a copy of a message, aligned as its numbers need, and decodes that. */
 static int keep(ppx_bytes *copy, ppx_span message, ppx_message *decoded) {
     const char *why;
-    if (message.size > copy->capacity && !ppx_grow(&copy->data, &copy->capacity, message.size, 1)) return PPX_ERROR_TOO_LARGE;
+    if (message.size > copy->capacity && !ppx_grow(&copy->data, &copy->capacity, message.size, 1))
+        return PPX_ERROR_TOO_LARGE;
     memcpy(copy->data, message.data, message.size);
     copy->size = message.size;
     return ppx_decode((ppx_span){copy->data, copy->size}, decoded, &why);
@@ -36,7 +37,8 @@ static bool add_observation(ppx_policy *policy, const ppx_orders *draws, size_t 
     observation->name = (const char *)name.data;
     observation->name_length = name.count;
     if (!observation->value.data || !name.count || ppx_policy_find(policy, observation->name, name.count)) return true;
-    if (!ppx_index_add(&policy->index, hash_name(observation->name, name.count), (uint32_t)policy->num_observations + 1))
+    if (!ppx_index_add(&policy->index, hash_name(observation->name, name.count),
+                       (uint32_t)policy->num_observations + 1))
         return false;
     policy->num_observations++;
     return true;
@@ -50,7 +52,8 @@ int ppx_policy_set(ppx_policy *policy, ppx_span message) {
     code = keep(&policy->message, message, &decoded);
     if (code) return code;
     count = decoded.draws.observations.count;
-    if (count > policy->capacity && !ppx_grow(&policy->observations, &policy->capacity, count, sizeof *policy->observations))
+    if (count > policy->capacity &&
+        !ppx_grow(&policy->observations, &policy->capacity, count, sizeof *policy->observations))
         return PPX_ERROR_TOO_LARGE;
     for (size_t i = 0; i < count; i++)
         if (!add_observation(policy, &decoded.draws, i)) {
@@ -78,7 +81,9 @@ void ppx_policy_free(ppx_policy *policy) {
 
 /* -- replay -- */
 
-static uint64_t hash_visit(uint32_t address, uint32_t instance) { return ppx_mix(7, (uint64_t)address << 32 | instance); }
+static uint64_t hash_visit(uint32_t address, uint32_t instance) {
+    return ppx_mix(7, (uint64_t)address << 32 | instance);
+}
 
 /* The entry for a visit, whatever its site; NULL if there is none. */
 static const ppx_replay_entry *find_visit(const ppx_replay *replay, const ppx_sites *sites, uint32_t address,
@@ -101,7 +106,8 @@ const double *ppx_replay_find(const ppx_replay *replay, const ppx_sites *sites, 
 }
 
 /* Lays the entries out over the values; false if they do not fit. */
-static bool read_entries(ppx_replay *replay, const ppx_orders *draws, const ppx_sites *sites, size_t known, const char **why) {
+static bool read_entries(ppx_replay *replay, const ppx_orders *draws, const ppx_sites *sites, size_t known,
+                         const char **why) {
     uint64_t start = 0, count = draws->replay_values.count;
     const double *values = (const double *)(const void *)draws->replay_values.data;
     for (size_t i = 0; i < draws->replay_sites.count; i++) {

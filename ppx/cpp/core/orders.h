@@ -33,8 +33,8 @@ typedef struct {
     ppx_index index; /* of entries + 1, by address and instance */
 } ppx_replay;
 
-/* Fill themselves from a message that ppx_decode has accepted, of which they keep a copy; 0 or the code of an error, and then they are
- * empty. `known`: how many of the sites the inference side knows. */
+/* Fill themselves from a message that ppx_decode has accepted, of which they keep a copy; 0 or the code of an error,
+ * and then they are empty. `known`: how many of the sites the inference side knows. */
 int ppx_policy_set(ppx_policy *policy, ppx_span message);
 int ppx_replay_set(ppx_replay *replay, ppx_span message, const ppx_sites *sites, size_t known, const char **why);
 

@@ -25,19 +25,26 @@ static uint64_t start_time(long pid) {
     if (size <= 0) return 0;
     text[size] = 0;
     at = strrchr(text, ')'); /* the program's name before it may hold anything */
-    if (!at || sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state,
-                      &started) != 2)
+    if (!at || sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+                      &state, &started) != 2)
         return 0;
     return state == 'Z' || state == 'X' ? 0 : started;
 }
 
-void ppx_process_watch(ppx_process *process, long pid) {
+void ppx_process_watch_by_time(ppx_process *process, long pid) {
     process->pid = pid;
     process->descriptor = -1;
+    process->start_time = start_time(pid);
+}
+
+void ppx_process_watch(ppx_process *process, long pid) {
 #ifdef SYS_pidfd_open
+    process->pid = pid;
+    process->start_time = 0;
     process->descriptor = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (process->descriptor >= 0) return;
 #endif
-    process->start_time = process->descriptor < 0 ? start_time(pid) : 0;
+    ppx_process_watch_by_time(process, pid);
 }
 
 bool ppx_process_lives(const ppx_process *process) {

@@ -13,6 +13,10 @@ typedef struct {
 } ppx_process;
 
 void ppx_process_watch(ppx_process *process, long pid);
+
+/* The same where the kernel has no descriptors of processes: by the time at which the process started. */
+void ppx_process_watch_by_time(ppx_process *process, long pid);
+
 bool ppx_process_lives(const ppx_process *process);
 void ppx_process_forget(ppx_process *process);
 

@@ -20,8 +20,8 @@ static bool open_table(ppx_span message, size_t at, ppx_table *table) {
     table->vtable = (size_t)vtable;
     table->vtable_size = load_u16(message.data + vtable);
     table->size = load_u16(message.data + vtable + 2);
-    return table->vtable_size >= 4 && table->vtable_size % 2 == 0 && inside(message, table->vtable, table->vtable_size) &&
-           table->size >= 4 && inside(message, at, table->size);
+    return table->vtable_size >= 4 && table->vtable_size % 2 == 0 &&
+           inside(message, table->vtable, table->vtable_size) && table->size >= 4 && inside(message, at, table->size);
 }
 
 /* Where a field of `size` bytes stands in the message; 0 if it is absent. */
@@ -97,10 +97,14 @@ bool ppx_is_utf8(const void *text, size_t length) {
         uint32_t lead = *at++, code, least;
         int more;
         if (lead < 0x80) continue;
-        if (lead >= 0xC2 && lead < 0xE0) more = 1, code = lead & 0x1F, least = 0x80;
-        else if (lead >= 0xE0 && lead < 0xF0) more = 2, code = lead & 0x0F, least = 0x800;
-        else if (lead >= 0xF0 && lead < 0xF5) more = 3, code = lead & 0x07, least = 0x10000;
-        else return false;
+        if (lead >= 0xC2 && lead < 0xE0)
+            more = 1, code = lead & 0x1F, least = 0x80;
+        else if (lead >= 0xE0 && lead < 0xF0)
+            more = 2, code = lead & 0x0F, least = 0x800;
+        else if (lead >= 0xF0 && lead < 0xF5)
+            more = 3, code = lead & 0x07, least = 0x10000;
+        else
+            return false;
         if (end - at < more) return false;
         for (; more; more--, at++) {
             if ((*at & 0xC0) != 0x80) return false;

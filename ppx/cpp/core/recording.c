@@ -142,7 +142,8 @@ void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder) {
     forget_type(batch, batch->types.data[batch->types.size]);
 }
 
-bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text, size_t length) {
+bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text,
+                    size_t length) {
     char *copy;
     if (batch->num_failures == batch->failures_capacity &&
         !ppx_grow(&batch->failures, &batch->failures_capacity, batch->num_failures + 1, sizeof *batch->failures))
@@ -150,7 +151,8 @@ bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address
     copy = malloc(length + 1);
     if (!copy) return false;
     memcpy(copy, text, length);
-    batch->failures[batch->num_failures] = (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length};
+    batch->failures[batch->num_failures] =
+        (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length};
     batch->num_failures++;
     batch->failure_bytes += 96 + address_length + length;
     return true;

@@ -1,11 +1,13 @@
-/* What a front end keeps of an execution until it is sent: its sites and row, open scopes; and batches of executions. */
+/* What a front end keeps of an execution until it is sent: its sites and row, open scopes; and batches of
+ * executions. */
 
 #ifndef PPX_RECORDING_H
 #define PPX_RECORDING_H
 
 #include "sites.h"
 
-/* An open rejection scope. `sites`, `row`, `visits`: how much there was of the unsent part when its present pass began. */
+/* An open rejection scope. `sites`, `row`, `visits`: how much there was of the unsent part when its present pass
+ * began. */
 typedef struct {
     uint32_t id, begin; /* `begin`: the site of its first mark */
     size_t sites, row, visits;
@@ -40,7 +42,8 @@ void ppx_recorder_sent(ppx_recorder *recorder);
 ppx_scope *ppx_recorder_begin(ppx_recorder *recorder, uint32_t begin);
 ppx_scope *ppx_recorder_find(ppx_recorder *recorder, uint32_t id);
 
-/* Forgets the present pass of a scope. The caller adds the ScopeReject where `sent` is set, and then calls ppx_scope_restart. */
+/* Forgets the present pass of a scope. The caller adds the ScopeReject where `sent` is set, and then calls
+ * ppx_scope_restart. */
 void ppx_recorder_reject(ppx_recorder *recorder, ppx_scope *scope);
 void ppx_scope_restart(const ppx_recorder *recorder, ppx_scope *scope);
 
@@ -59,7 +62,7 @@ typedef struct {
 typedef struct {
     ppx_words type_lengths, type_sites, types;
     ppx_doubles rows;
-    ppx_index index; /* of types + 1, by their sites */
+    ppx_index index;  /* of types + 1, by their sites */
     ppx_words starts; /* where each type begins in type_sites */
     ppx_failure *failures;
     size_t num_failures, failures_capacity, failure_bytes;
@@ -78,7 +81,8 @@ bool ppx_batch_add(ppx_batch *batch, const ppx_recorder *recorder);
 /* Removes the execution that was added last, which the recorder still holds if it did not fail. */
 void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder);
 
-bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text, size_t length);
+bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text,
+                    size_t length);
 void ppx_batch_clear(ppx_batch *batch);
 void ppx_batch_free(ppx_batch *batch);
 

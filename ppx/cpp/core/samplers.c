@@ -47,7 +47,8 @@ static double standard_gamma(ppx_stream *stream, double a) {
 /* Jöhnk (1964), in logarithms, because powers of 1 / a underflow where both concentrations are small. */
 static double beta_of_small(ppx_stream *stream, double a, double b) {
     for (;;) {
-        double x = limit(log(ppx_uniform(stream)) / a, -DBL_MAX, 0.0), y = limit(log(ppx_uniform(stream)) / b, -DBL_MAX, 0.0);
+        double x = limit(log(ppx_uniform(stream)) / a, -DBL_MAX, 0.0),
+               y = limit(log(ppx_uniform(stream)) / b, -DBL_MAX, 0.0);
         double ratio;
         if (exp(x) + exp(y) > 1.0) continue;
         if (x > y) return 1.0 / (1.0 + exp(y - x));
@@ -68,9 +69,9 @@ static double beta(ppx_stream *stream, double a, double b) {
 }
 
 static double log_factorial(double k) {
-    static const double exact[16] = {1.0,       1.0,        2.0,         6.0,          24.0,          120.0,
-                                     720.0,     5040.0,     40320.0,     362880.0,     3628800.0,     39916800.0,
-                                     479001600.0, 6227020800.0, 87178291200.0, 1307674368000.0};
+    static const double exact[16] = {
+        1.0,     1.0,      2.0,       6.0,        24.0,        120.0,        720.0,         5040.0,
+        40320.0, 362880.0, 3628800.0, 39916800.0, 479001600.0, 6227020800.0, 87178291200.0, 1307674368000.0};
     double n, i, s;
     if (k < 16.0) return log(exact[(int)k]);
     n = k + 1.0;
@@ -163,9 +164,11 @@ static double truncated_normal(ppx_stream *stream, const double *parameters) {
     return limit(loc + scale * (flip ? -x : x), low, high);
 }
 
-/* Best and Fisher (1979), written so that nothing cancels where the concentration is large or overflows where it is small. */
+/* Best and Fisher (1979), written so that nothing cancels where the concentration is large or overflows where it is
+ * small. */
 static double von_mises(ppx_stream *stream, double loc, double k) {
-    double h = 0.5 + 0.5 / (sqrt(1.0 + 4.0 * k * k) + 2.0 * k), w = limit(k / h, 0.0, 1e300), r = 1.0 + 2.0 * w, t, x, turned;
+    double h = 0.5 + 0.5 / (sqrt(1.0 + 4.0 * k * k) + 2.0 * k), w = limit(k / h, 0.0, 1e300), r = 1.0 + 2.0 * w, t, x,
+           turned;
     for (;;) {
         double y, c, u;
         t = 0.5 * PI * ppx_uniform(stream);

@@ -10,19 +10,18 @@ static ppx_statement place(ppx_session *session, const char *address, const char
     return (ppx_statement){address ? ppx_address(session, address, strlen(address)) : 0, control != 0, name, length};
 }
 
-/* A family that takes other than scalar parameters comes out as one that ppx_check refuses. */
+/* A family whose parameters are no scalars comes out as none, which ppx_check refuses. */
 static ppx_distribution scalar_distribution(int family, const double *parameters) {
-    static const int32_t categories[1] = {1};
     ppx_distribution distribution = {.family = (uint32_t)family};
-    for (uint32_t i = 0; i < ppx_num_parameters(distribution.family); i++) distribution.parameters[i].data = parameters + i;
+    for (uint32_t i = 0; i < ppx_num_parameters(distribution.family); i++)
+        distribution.parameters[i].data = parameters + i;
     if (family == PPX_CATEGORICAL || family == PPX_MIXTURE || family == PPX_MULTIVARIATE_NORMAL)
         distribution = (ppx_distribution){.family = PPX_NO_FAMILY};
-    (void)categories;
     return distribution;
 }
 
-int ppx_sample_scalar(ppx_session *session, const char *address, const char *name, int control, int family, const double *parameters,
-                      double *value) {
+int ppx_sample_scalar(ppx_session *session, const char *address, const char *name, int control, int family,
+                      const double *parameters, double *value) {
     ppx_statement where = place(session, address, name, control);
     ppx_distribution distribution = scalar_distribution(family, parameters);
     ppx_tensor drawn;
@@ -31,8 +30,8 @@ int ppx_sample_scalar(ppx_session *session, const char *address, const char *nam
     return status;
 }
 
-int ppx_observe_scalar(ppx_session *session, const char *address, const char *name, int family, const double *parameters,
-                       const double *value) {
+int ppx_observe_scalar(ppx_session *session, const char *address, const char *name, int family,
+                       const double *parameters, const double *value) {
     ppx_statement where = place(session, address, name, 1);
     ppx_distribution distribution = scalar_distribution(family, parameters);
     ppx_tensor given = {value, NULL, 0};

@@ -1,6 +1,7 @@
 /* The session behind ppx.h: the connection, the Run that is being served, and the execution that is running.
  *
- * serve.c answers messages and begins and ends executions; statements.c is what a model calls. */
+ * open.c makes and ends it, serve.c answers messages, executions.c begins and ends executions, statements.c is what a
+ * model calls. */
 
 #ifndef PPX_SESSION_H
 #define PPX_SESSION_H
@@ -34,7 +35,7 @@ struct ppx_session {
     ppx_addresses addresses;
     ppx_sites sites;
     size_t told;                  /* how many of the sites the inference side knows */
-    size_t measured, definitions; /* bytes of the definitions of sites `told` to `measured`; see pending_size */
+    size_t measured, definitions; /* how many bytes the definitions from `told` to `measured` take at most */
     ppx_policy policy, next_policy;
 
     /* the Run */
@@ -61,21 +62,53 @@ struct ppx_session {
     char text[PPX_MAX_ERROR_TEXT + 1]; /* of the last error */
 };
 
-static inline bool ppx_can(const ppx_session *session, uint32_t capability) { return (session->active & capability) != 0; }
+static inline bool ppx_can(const ppx_session *session, uint32_t capability) {
+    return (session->active & capability) != 0;
+}
 
 static inline ppx_text ppx_address_text(const ppx_session *session, uint32_t address) {
     const ppx_address_entry *entry = ppx_addresses_get(&session->addresses, address);
     return (ppx_text){entry->text, entry->length};
 }
 
+/* From now on the inference side knows this many sites. */
+static inline void ppx_tell(ppx_session *session, size_t sites) {
+    session->told = session->measured = sites;
+    session->definitions = 0;
+}
+
+/* -- open.c -- */
+
 /* Whether ppx_stop was called or the parent has ended. */
 bool ppx_should_stop(ppx_session *session);
+
+/* -- serve.c -- */
+
+/* Keeps a text that may be sent: UTF-8, not too long. */
+void ppx_keep_text(ppx_session *session, const char *text);
 
 /* Gives the execution up for a reason of its own. Returns PPX_UNWIND. */
 int ppx_give_up(ppx_session *session, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Sends the question in `out` and waits for the answer: PPX_OK with the message, or PPX_UNWIND. */
 int ppx_ask(ppx_session *session, uint32_t answer, ppx_message *message);
+
+/* Sends `out`: PPX_OK, or PPX_FAILED if the socket broke. */
+int ppx_send(ppx_session *session);
+
+/* Answers with an Error of the text that was kept, or where the other side does not know these with a Reset. */
+int ppx_refuse(ppx_session *session, int code, uint32_t address);
+
+/* Forgets all that belongs to a connection. */
+void ppx_begin_connection(ppx_session *session, uint32_t capabilities);
+
+/* -- executions.c -- */
+
+/* Begins the next execution of the Run. Returns PPX_RUN. */
+int ppx_start_execution(ppx_session *session);
+
+/* Sends the executions that are done. */
+int ppx_send_batch(ppx_session *session);
 
 /* Whether `out` can be sent; else the execution is given up. */
 bool ppx_check_out(ppx_session *session);

@@ -1,5 +1,5 @@
-/* The tables that turn statements into numbers: addresses (for the life of a session) and sites (for that of a connection;
- * PROTOCOL.md, section 7). */
+/* The tables that turn statements into numbers: addresses (for the life of a session) and sites (for that of a
+ * connection; PROTOCOL.md, section 7). */
 
 #ifndef PPX_SITES_H
 #define PPX_SITES_H
@@ -31,7 +31,8 @@ typedef struct {
     ppx_index index; /* of number + 1 */
 } ppx_addresses;
 
-/* What no number of a statement changes. `signature` is the words that ppx_sign writes: value shape, then distribution. */
+/* What no number of a statement changes. `signature` is the words that ppx_sign writes: value shape, then
+ * distribution. */
 typedef struct {
     uint32_t kind, address;
     bool control;
@@ -58,18 +59,21 @@ void ppx_addresses_free(ppx_addresses *addresses);
 
 /* The number of the site, a new one if it was never met; 0 if a limit is passed. `where` may be NULL (no address, no
  * name), `distribution` too; `value` NULL: no value in the row. Shapes must have been checked. */
-uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *where, const ppx_distribution *distribution,
-                          const ppx_tensor *value);
+uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *where,
+                          const ppx_distribution *distribution, const ppx_tensor *value);
 void ppx_sites_clear(ppx_sites *sites);
 void ppx_sites_free(ppx_sites *sites);
 
-/* Whether a value of one may stand for the other: the same shape of value and the same families (PROTOCOL.md, section 8). */
+/* Whether a value of one may stand for the other: the same shape of value and the same families (PROTOCOL.md,
+ * section 8). */
 bool ppx_sites_alike(const ppx_site *one, const ppx_site *other);
 
-static inline const ppx_site *ppx_sites_get(const ppx_sites *sites, uint32_t number) { return &sites->entries[number - 1]; }
+static inline const ppx_site *ppx_sites_get(const ppx_sites *sites, uint32_t number) {
+    return &sites->entries[number - 1];
+}
 
-/* A signature begins with 0 (no value) or dimensions + 1 and the dimensions; then the distribution: its family, for each
- * parameter its dimensions, of a mixture the number of components and these. What begins at the distribution: */
+/* A signature begins with 0 (no value) or dimensions + 1 and the dimensions; then the distribution: its family, for
+ * each parameter its dimensions, of a mixture the number of components and these. What begins at the distribution: */
 static inline const uint32_t *ppx_signed_distribution(const ppx_site *site) {
     return site->signature + 1 + (site->signature[0] ? site->signature[0] - 1 : 0);
 }

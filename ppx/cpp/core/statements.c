@@ -1,4 +1,5 @@
-/* What a model calls: in PPX 1.0.0 every statement is a question; with the extension only draws that are asked for are. */
+/* What a model calls: in PPX 1.0.0 every statement is a question; with the extension only draws that are asked for
+ * are. */
 
 #include <math.h>
 
@@ -8,30 +9,35 @@
 
 static const ppx_statement NOWHERE = {0, true, "", 0};
 
+static bool goes_on(ppx_session *session) {
+    if (!session->running || session->fate) return false;
+    if (ppx_should_stop(session)) session->fate = PPX_TERMINATED;
+    return !session->fate;
+}
+
 /* Whether the execution goes on and the statement may be made; `place` gets where it stands. */
 static bool enter(ppx_session *session, const ppx_statement *where, ppx_statement *place) {
-    if (!session->running || session->fate) return false;
-    if (ppx_should_stop(session)) {
-        session->fate = PPX_TERMINATED;
-        return false;
-    }
+    if (!goes_on(session)) return false;
     *place = where ? *where : NOWHERE;
     if (!place->name_length) place->name = "";
     if (place->address >= session->addresses.size) {
         session->address = 0;
-        ppx_give_up(session, PPX_ERROR_TOO_LARGE, "a statement's address is longer than %d bytes, not UTF-8, or unknown",
-                    PPX_MAX_STRING);
+        ppx_give_up(session, PPX_ERROR_TOO_LARGE,
+                    "a statement's address is longer than %d bytes, not UTF-8, or unknown", PPX_MAX_STRING);
         return false;
     }
     session->address = place->address;
     if (place->name_length > PPX_MAX_STRING)
-        ppx_give_up(session, PPX_ERROR_TOO_LARGE, "a name of %zu bytes is longer than %d", place->name_length, PPX_MAX_STRING);
+        ppx_give_up(session, PPX_ERROR_TOO_LARGE, "a name of %zu bytes is longer than %d", place->name_length,
+                    PPX_MAX_STRING);
     else if (!ppx_is_utf8(place->name, place->name_length))
         ppx_give_up(session, PPX_ERROR_MODEL, "a statement's name is not UTF-8");
     return !session->fate;
 }
 
-static bool too_many(const ppx_session *session, size_t numbers) { return numbers > ppx_channel_capacity(&session->channel) / 8; }
+static bool too_many(const ppx_session *session, size_t numbers) {
+    return numbers > ppx_channel_capacity(&session->channel) / 8;
+}
 
 /* Whether the distribution can be sent and used. */
 static bool accept(ppx_session *session, const ppx_distribution *distribution) {
@@ -64,8 +70,8 @@ static bool make_value(ppx_session *session, const ppx_distribution *distributio
     ppx_value_shape(distribution, session->value_shape, &dimensions, size);
     session->value.size = 0;
     if (too_many(session, *size) || !ppx_doubles_reserve(&session->value, *size)) {
-        ppx_give_up(session, PPX_ERROR_TOO_LARGE, "%s: a value of %zu numbers is too large", ppx_family_name(distribution->family),
-                    *size);
+        ppx_give_up(session, PPX_ERROR_TOO_LARGE, "%s: a value of %zu numbers is too large",
+                    ppx_family_name(distribution->family), *size);
         return false;
     }
     *value = (ppx_tensor){session->value.data, session->value_shape, dimensions};
@@ -74,8 +80,8 @@ static bool make_value(ppx_session *session, const ppx_distribution *distributio
 
 /* -- recording -- */
 
-static uint32_t intern(ppx_session *session, uint32_t kind, const ppx_statement *place, const ppx_distribution *distribution,
-                       const ppx_tensor *value) {
+static uint32_t intern(ppx_session *session, uint32_t kind, const ppx_statement *place,
+                       const ppx_distribution *distribution, const ppx_tensor *value) {
     uint32_t site = ppx_sites_intern(&session->sites, kind, place, distribution, value);
     if (!site)
         ppx_give_up(session, PPX_ERROR_TOO_LARGE,
@@ -84,7 +90,8 @@ static uint32_t intern(ppx_session *session, uint32_t kind, const ppx_statement 
     return site;
 }
 
-static int add(ppx_session *session, uint32_t site, const double *value, size_t size, const ppx_distribution *distribution) {
+static int add(ppx_session *session, uint32_t site, const double *value, size_t size,
+               const ppx_distribution *distribution) {
     if (ppx_recorder_add(&session->recorder, site, value, size, distribution)) return PPX_OK;
     return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
 }
@@ -104,11 +111,12 @@ static uint32_t visit(ppx_session *session) {
     return instance;
 }
 
-/* The data for a name under draws, in the shape that the statement's row has; NULL if there are none. One number takes the
- * shape of a distribution of one element. */
-static const ppx_observation *find_data(ppx_session *session, const ppx_statement *place, const ppx_distribution *distribution,
-                                        ppx_tensor *value, size_t *size) {
-    const ppx_observation *data = session->draws ? ppx_policy_find(&session->policy, place->name, place->name_length) : NULL;
+/* The data for a name under draws, in the shape that the statement's row has; NULL if there are none. One number
+ * takes the shape of a distribution of one element. */
+static const ppx_observation *find_data(ppx_session *session, const ppx_statement *place,
+                                        const ppx_distribution *distribution, ppx_tensor *value, size_t *size) {
+    const ppx_observation *data =
+        session->draws ? ppx_policy_find(&session->policy, place->name, place->name_length) : NULL;
     uint32_t dimensions;
     if (!data) return NULL;
     *size = data->value.size;
@@ -126,7 +134,8 @@ static const ppx_observation *find_data(ppx_session *session, const ppx_statemen
 /* Takes the answer to a draw into the session's value; `size` is the distribution's. */
 static int take_answer(ppx_session *session, const ppx_message *answer, size_t size) {
     if (answer->result.size != size)
-        return ppx_give_up(session, PPX_ERROR_MALFORMED, "a value of %zu numbers was sent for one of %zu", answer->result.size, size);
+        return ppx_give_up(session, PPX_ERROR_MALFORMED, "a value of %zu numbers was sent for one of %zu",
+                           answer->result.size, size);
     if (session->draws) {
         if (answer->position < session->stream.position)
             return ppx_give_up(session, PPX_ERROR_MALFORMED, "the random stream is at %llu; it cannot go back to %llu",
@@ -146,17 +155,19 @@ static int ask_site(ppx_session *session, uint32_t site, const ppx_distribution 
     if (something) traces = ppx_unsent(session, words);
     session->parameters.size = 0;
     if (!ppx_append_parameters(&session->parameters, distribution) || too_many(session, session->recorder.row.size))
-        return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "the statements since the last question are too many for a message");
-    ppx_encode_question(&session->out, site, session->parameters.data, session->parameters.size, something ? &traces : NULL,
-                        session->draws ? session->stream.position : 0);
+        return ppx_give_up(session, PPX_ERROR_TOO_LARGE,
+                           "the statements since the last question are too many for a message");
+    ppx_encode_question(&session->out, site, session->parameters.data, session->parameters.size,
+                        something ? &traces : NULL, session->draws ? session->stream.position : 0);
     if (!ppx_check_out(session)) return PPX_UNWIND;
-    session->told = session->sites.size;
+    ppx_tell(session, session->sites.size);
     ppx_recorder_sent(&session->recorder);
     status = ppx_ask(session, PPX_SAMPLE_RESULT, &answer);
     return status ? status : take_answer(session, &answer, size);
 }
 
-static int ask_plainly(ppx_session *session, const ppx_statement *place, const ppx_distribution *distribution, size_t size) {
+static int ask_plainly(ppx_session *session, const ppx_statement *place, const ppx_distribution *distribution,
+                       size_t size) {
     ppx_message answer;
     ppx_encode_sample(&session->out, ppx_address_text(session, place->address), place, distribution);
     if (!ppx_check_out(session) || ppx_ask(session, PPX_SAMPLE_RESULT, &answer)) return PPX_UNWIND;
@@ -164,8 +175,8 @@ static int ask_plainly(ppx_session *session, const ppx_statement *place, const p
 }
 
 /* With draws: the replay, else the answer if it is asked for, else a draw. */
-static int sample_site(ppx_session *session, const ppx_statement *place, const ppx_distribution *distribution, uint32_t instance,
-                       ppx_tensor *value, size_t size) {
+static int sample_site(ppx_session *session, const ppx_statement *place, const ppx_distribution *distribution,
+                       uint32_t instance, ppx_tensor *value, size_t size) {
     uint32_t site = intern(session, PPX_SITE_SAMPLE, place, distribution, value);
     const double *replayed = NULL;
     if (!site) return PPX_UNWIND;
@@ -181,7 +192,8 @@ static int sample_site(ppx_session *session, const ppx_statement *place, const p
     return add(session, site, value->data, size, distribution);
 }
 
-int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution, ppx_tensor *value) {
+int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
+               ppx_tensor *value) {
     ppx_statement place;
     ppx_tensor found;
     size_t size;
@@ -203,8 +215,8 @@ int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distr
 
 /* -- the others -- */
 
-int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution, const ppx_tensor *value,
-                ppx_tensor *known) {
+int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
+                const ppx_tensor *value, ppx_tensor *known) {
     ppx_statement place;
     ppx_tensor used;
     ppx_message answer;
@@ -215,7 +227,8 @@ int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_dist
     if (distribution && !accept(session, distribution)) return PPX_UNWIND;
     if (!take_value(session, value, &used, &size)) return PPX_UNWIND;
     if (!find_data(session, &place, distribution, &used, &size) && !used.data) {
-        if (!distribution) return ppx_give_up(session, PPX_ERROR_MODEL, "an observe has neither a distribution nor a value");
+        if (!distribution)
+            return ppx_give_up(session, PPX_ERROR_MODEL, "an observe has neither a distribution nor a value");
         if (session->draws) {
             if (!make_value(session, distribution, &used, &size)) return PPX_UNWIND;
             ppx_draw(&session->stream, distribution, session->value.data);
@@ -236,7 +249,8 @@ int ppx_tag(ppx_session *session, const ppx_statement *where, const ppx_tensor *
     ppx_tensor given;
     ppx_message answer;
     size_t size;
-    if (!enter(session, where, &place) || !visit(session) || !take_value(session, value, &given, &size)) return PPX_UNWIND;
+    if (!enter(session, where, &place) || !visit(session) || !take_value(session, value, &given, &size))
+        return PPX_UNWIND;
     if (!given.data) return ppx_give_up(session, PPX_ERROR_MODEL, "a tag has no value");
     if (ppx_can(session, PPX_SITES)) return record(session, PPX_SITE_TAG, &place, NULL, &given, size);
     ppx_encode_tag(&session->out, ppx_address_text(session, place.address), &place, &given);
@@ -288,7 +302,7 @@ int ppx_scope_begin(ppx_session *session, const ppx_statement *where, uint32_t *
 int ppx_scope_reject(ppx_session *session, uint32_t scope) {
     ppx_statement place;
     ppx_scope *open;
-    if (!enter(session, NULL, &place)) return PPX_UNWIND;
+    if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
@@ -305,7 +319,7 @@ int ppx_scope_end(ppx_session *session, uint32_t scope) {
     ppx_scope *open;
     double rejected;
     ppx_tensor value = {&rejected, NULL, 0};
-    if (!enter(session, NULL, &place)) return PPX_UNWIND;
+    if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;

@@ -1,7 +1,7 @@
 /* Holds a received message against the schema (ppx.fbs) before anything in it is used.
  *
- * The schema stands here as tables of its fields. The walk allocates nothing and counts the bytes that it visits, so that
- * tables which refer to each other many times over end as malformed, not as an endless walk. */
+ * The schema stands here as tables of its fields. The walk allocates nothing and counts the bytes that it visits, so
+ * that tables which refer to each other many times over end as malformed, not as an endless walk. */
 
 #include "message.h"
 
@@ -34,8 +34,16 @@ static const schema_field SCHEMA[NUM_TABLES][10] = {
     [PPX_HANDSHAKE_RESULT] = {{STRING, 0}, {STRING, 0}, {U32, 0}, {U32, 0}, {STRING, 0}},
     [PPX_RUN_BODY] = {{NONE, 0}, {TABLE, DRAWS}},
     [PPX_RUN_RESULT] = {{TABLE, TENSOR}, {TABLE, TRACES}, {U64, 0}},
-    [PPX_SAMPLE] = {{STRING, 0}, {STRING, 0}, {DISTRIBUTION, 0}, {NONE, 0}, {U8, 0}, {NONE, 0}, {U32, 0}, {DOUBLES, 0},
-                    {TABLE, TRACES}, {U64, 0}},
+    [PPX_SAMPLE] = {{STRING, 0},
+                    {STRING, 0},
+                    {DISTRIBUTION, 0},
+                    {NONE, 0},
+                    {U8, 0},
+                    {NONE, 0},
+                    {U32, 0},
+                    {DOUBLES, 0},
+                    {TABLE, TRACES},
+                    {U64, 0}},
     [PPX_SAMPLE_RESULT] = {{TABLE, TENSOR}, {U64, 0}},
     [PPX_OBSERVE] = {{STRING, 0}, {STRING, 0}, {DISTRIBUTION, 0}, {NONE, 0}, {TABLE, TENSOR}},
     [PPX_TAG] = {{STRING, 0}, {STRING, 0}, {TABLE, TENSOR}},
@@ -67,8 +75,8 @@ static const schema_field SCHEMA[NUM_TABLES][10] = {
     [SHARED_MEMORY] = {{U32, 0}, {U32, 0}, {U64, 0}, {U64, 0}},
 };
 
-static const uint8_t WIDTHS[] = {[U8] = 1, [U16] = 2, [U32] = 4, [U64] = 8, [STRING] = 1, [DOUBLES] = 8,
-                                 [WORDS] = 4, [BYTES] = 1};
+static const uint8_t WIDTHS[] = {[U8] = 1,     [U16] = 2,     [U32] = 4,   [U64] = 8,
+                                 [STRING] = 1, [DOUBLES] = 8, [WORDS] = 4, [BYTES] = 1};
 
 /* A message, its body, Traces or Draws, Site, then a distribution: mixtures in each other take two tables a level. */
 static const int MAX_DEPTH = 8 + 2 * PPX_MAX_MIXTURES;
@@ -92,7 +100,8 @@ static bool spend(walker *walk, size_t count, size_t width) {
 static bool check_table(walker *walk, const ppx_table *table, uint32_t number, int depth);
 
 /* A union of `members` members, of which the n-th is table `first` + n. */
-static bool check_union(walker *walk, const ppx_table *table, unsigned at, uint32_t members, uint32_t first, int depth) {
+static bool check_union(walker *walk, const ppx_table *table, unsigned at, uint32_t members, uint32_t first,
+                        int depth) {
     uint64_t member;
     ppx_table inner;
     bool present;

@@ -1,10 +1,10 @@
-// The names of pyprob_cpp, the original front end of PPX for C++, over this one: a simulator instrumented for it compiles
-// unchanged, with ppx::ppx and xtensor in place of pyprob_cpp.
+// The names of pyprob_cpp, the original front end of PPX for C++, over this one: a simulator instrumented for it
+// compiles unchanged, with ppx::ppx and xtensor in place of pyprob_cpp.
 //
 // What is different: the server listens on 127.0.0.1 only unless startServer is told otherwise, stops on SIGTERM and
 // SIGINT, and sends exceptions to the inference side; draws outside a server are silent and have the shape that draws
-// inside have; setDefaultControl holds until the end of the execution; there are no sentinel values. Like the original,
-// values of one number have the shape {1}.
+// inside have; setDefaultControl in a model holds until the end of the execution; there are no sentinel values. Like the
+// original, values of one number have the shape {1}.
 
 #ifndef PYPROB_CPP_H
 #define PYPROB_CPP_H
@@ -21,7 +21,7 @@
 #include <vector>
 
 #if !__has_include(<xtensor/xarray.hpp>)
-#error "pyprob_cpp.h needs xtensor (Debian: libxtensor-dev). New simulators should include ppx.hpp, which needs nothing."
+#error "pyprob_cpp.h needs xtensor (Debian: libxtensor-dev). New simulators include ppx.hpp, which needs nothing."
 #endif
 #include <xtensor/xarray.hpp>
 #include <xtensor/xio.hpp>
@@ -31,6 +31,8 @@
 namespace pyprob_cpp {
 
 namespace detail {
+
+inline bool default_control = true; // of models that are served from now on
 
 using Tensor = xt::xarray<double>;
 
@@ -81,7 +83,8 @@ using pyprob_cpp::detail::to_array;
 
 class Uniform : public Distribution {
 public:
-    Uniform(Tensor low = Tensor{0}, Tensor high = Tensor{1}) : Distribution(PPX_UNIFORM, {to_array(low), to_array(high)}) {}
+    Uniform(Tensor low = Tensor{0}, Tensor high = Tensor{1})
+        : Distribution(PPX_UNIFORM, {to_array(low), to_array(high)}) {}
 };
 
 class Normal : public Distribution {
@@ -144,7 +147,7 @@ public:
 
 } // namespace distributions
 
-// -- statements ---------------------------------------------------------------------------------------------------------
+// -- statements --
 //
 // The overloads for `const char *` are needed where a bool is one, too: a literal would become true.
 
@@ -161,7 +164,8 @@ PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distr
                                         const std::string &name) {
     return detail::to_tensor(ppx::sample(distribution, ppx::Statement(name).control(control)));
 }
-PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distribution, bool control, const char *name = "") {
+PPX_STATEMENT xt::xarray<double> sample(const distributions::Distribution &distribution, bool control,
+                                        const char *name = "") {
     return detail::to_tensor(ppx::sample(distribution, ppx::Statement(name).control(control)));
 }
 
@@ -184,7 +188,8 @@ PPX_STATEMENT void observe(const distributions::Distribution &distribution, cons
 
 // Of numbers, so that 0 is one and no pointer.
 template <class Number, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
-PPX_STATEMENT void observe(const distributions::Distribution &distribution, Number value, const std::string &name = "") {
+PPX_STATEMENT void observe(const distributions::Distribution &distribution, Number value,
+                           const std::string &name = "") {
     ppx::observe(distribution, ppx::Array(value), name);
 }
 
@@ -192,10 +197,14 @@ PPX_STATEMENT void tag(const xt::xarray<double> &value, const std::string &name 
     ppx::tag(detail::to_array(value), name);
 }
 
-inline void setDefaultControl(bool control = true) { ppx::set_default_control(control); }
+// In a model until the end of the execution; before startServer for all executions.
+inline void setDefaultControl(bool control = true) {
+    if (ppx::connected()) ppx::set_default_control(control);
+    else detail::default_control = control;
+}
 inline void setDefaultReplace(bool = false) {}
 
-// -- serving ------------------------------------------------------------------------------------------------------------
+// -- serving --
 
 class Model {
 public:
@@ -208,6 +217,7 @@ public:
 
     // Serves until it is told to stop. Throws ppx::Error if it cannot.
     void startServer(const std::string &serverAddress = ppx::default_endpoint) {
+        options_.control = detail::default_control;
         ppx::serve(serverAddress, function_, options_);
     }
 

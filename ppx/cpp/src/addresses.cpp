@@ -2,6 +2,7 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -87,7 +88,8 @@ std::string StackTexts::text(const std::vector<std::uintptr_t> &innermost_first)
     std::size_t at = 0;
     while (at < frames.size()) {
         std::size_t period = 1, repeats = 1;
-        for (std::size_t tried = 1; tried <= longest_cycle && at + repeats_to_collapse * tried <= frames.size(); ++tried) {
+        const std::size_t longest = std::min(longest_cycle, (frames.size() - at) / repeats_to_collapse);
+        for (std::size_t tried = 1; tried <= longest; ++tried) {
             const std::size_t found = count_repeats(frames, at, tried);
             if (found < repeats_to_collapse) continue;
             period = tried;

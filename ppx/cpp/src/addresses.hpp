@@ -16,9 +16,10 @@
 
 namespace ppx::detail {
 
-// The texts of call stacks: `[outermost; ...; innermost]`, each frame `function+0xoffset`, where the offset is that of the
-// return address from the function's beginning. A function without a symbol is counted from its module: `libdecay.so+0x51a20`.
-// Frames of the C and C++ libraries (qsort, ...) are left out: with those, addresses would change with the system.
+// The texts of call stacks: `[outermost; ...; innermost]`, each frame `function+0xoffset`, where the offset is that of
+// the return address from the function's beginning. Where a function has no symbol the offset is counted from its
+// module: `libdecay.so+0x51a20`. Frames of the C and C++ libraries (qsort, ...) are left out: with those, addresses
+// would change with the system.
 //
 // A sequence of at most 16 frames that stands at least three times in a row is written once: `flips(double)+0x2a x9`,
 // `(even(int)+0x1f; odd(int)+0x1f) x12`. Recursions of different depth have different addresses, and that of a million

@@ -1,9 +1,10 @@
-// The call stack of a running model, as return addresses from a statement outwards. The bottom of addresses (addresses.hpp).
+// The call stack of a running model, as return addresses from a statement outwards. What addresses.hpp stands on.
 //
 // Unwinding with libgcc costs 1.5 us and 0.1 us for every frame, too much for every draw of a simulator that makes
 // hundreds in an event. On x86-64 each return address's rule for leaving its frame, which the compiler wrote into
-// .eh_frame, is therefore read once and kept, and a frame costs a few nanoseconds afterwards. Frame pointers would not do:
-// other people's libraries have none. Where a rule is not of the usual kind, and on other processors, libgcc unwinds.
+// .eh_frame, is therefore read once and kept, and a frame costs a few nanoseconds afterwards. Frame pointers would not
+// do: other people's libraries have none. Where a rule is not of the usual kind, and on other processors, libgcc
+// unwinds.
 
 #ifndef PPX_CALL_STACK_HPP
 #define PPX_CALL_STACK_HPP

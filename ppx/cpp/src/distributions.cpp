@@ -15,7 +15,8 @@ Distribution::Distribution(std::uint32_t family, std::vector<Array> arrays, std:
 void DistributionView::fill(const Distribution &distribution, ppx_distribution &view) {
     view.family = distribution.family_;
     if (!distribution.parts_) {
-        for (std::size_t i = 0; i < distribution.numbers_.size(); ++i) view.parameters[i].data = &distribution.numbers_[i];
+        for (std::size_t i = 0; i < distribution.numbers_.size(); ++i)
+            view.parameters[i].data = &distribution.numbers_[i];
         return;
     }
     const std::vector<Array> &arrays = distribution.parts_->arrays;

@@ -11,7 +11,8 @@
 namespace ppx::detail {
 
 struct Execution {
-    Execution(ppx_session *session_, const std::vector<const void *> &outside) : session(session_), addresses(session_, outside) {}
+    Execution(ppx_session *session_, const std::vector<const void *> &outside)
+        : session(session_), addresses(session_, outside) {}
 
     ppx_session *session;
     Addresses addresses;

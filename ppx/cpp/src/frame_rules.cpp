@@ -280,12 +280,12 @@ FrameRule read_frame_rule(std::uintptr_t return_address, std::uintptr_t &functio
     function = 0;
     ppx_eh_bases bases{};
     // A call may be the last instruction of its function: one byte before is surely inside.
-    const auto *entry = static_cast<const std::uint8_t *>(_Unwind_Find_FDE(reinterpret_cast<void *>(return_address - 1), &bases));
-    if (!entry) return rule;
+    const void *found = _Unwind_Find_FDE(reinterpret_cast<void *>(return_address - 1), &bases);
+    if (!found) return rule;
     function = reinterpret_cast<std::uintptr_t>(bases.function);
 
     rule.kind = FrameRule::Unusual;
-    Reader reader(entry);
+    Reader reader(static_cast<const std::uint8_t *>(found));
     const std::uint8_t *end = read_end(reader);
     const std::uint8_t *link = reader.at();
     Common common;

@@ -88,7 +88,8 @@ std::string file_build_id(const File &file, const ElfW(Ehdr) & header) {
     return "";
 }
 
-void read_symbols(const File &file, const ElfW(Shdr) & section, const ElfW(Shdr) & names, std::vector<Symbol> &symbols) {
+void read_symbols(const File &file, const ElfW(Shdr) & section, const ElfW(Shdr) & names,
+                  std::vector<Symbol> &symbols) {
     const std::size_t count = section.sh_size / sizeof(ElfW(Sym));
     const auto *table = file.at<ElfW(Sym)>(section.sh_offset, count);
     const auto *texts = file.at<char>(names.sh_offset, names.sh_size);
@@ -127,8 +128,10 @@ std::vector<Symbol> read_functions(const std::string &path, const std::string &b
 // Calls `visit(info)` for every module until it returns true.
 template <class Visit>
 void for_each_module(Visit visit) {
-    dl_iterate_phdr([](dl_phdr_info *info, std::size_t, void *pointer) { return (*static_cast<Visit *>(pointer))(*info) ? 1 : 0; },
-                    &visit);
+    const auto pass = [](dl_phdr_info *info, std::size_t, void *pointer) {
+        return (*static_cast<Visit *>(pointer))(*info) ? 1 : 0;
+    };
+    dl_iterate_phdr(pass, &visit);
 }
 
 Module describe(const dl_phdr_info &info) {
@@ -160,9 +163,8 @@ std::string program_path() {
 // The program's own file is reached through /proc even if it was deleted or replaced; its name is that of its link.
 void name_module(Module &module) {
     module.name = last_part(module.path == "/proc/self/exe" ? program_path() : module.path);
-    const std::string deleted = " (deleted)";
-    if (module.name.size() > deleted.size() && module.name.compare(module.name.size() - deleted.size(), deleted.size(), deleted) == 0)
-        module.name.resize(module.name.size() - deleted.size());
+    const std::size_t mark = module.name.rfind(" (deleted)");
+    if (mark != std::string::npos) module.name.resize(mark);
 }
 
 bool contains(const std::vector<std::string> &texts, const std::string &text) {
@@ -188,7 +190,9 @@ std::vector<std::string> needed_libraries(const dl_phdr_info &info) {
 } // namespace
 
 bool Module::is_runtime() const {
-    for (const char *prefix : {"ld-", "libc.", "libm.", "libmvec.", "libdl.", "librt.", "libpthread.", "libstdc++.", "libgcc_s.", "libzmq."})
+    static const char *const prefixes[] = {"ld-",   "libc.",       "libm.",      "libmvec.",   "libdl.",
+                                           "librt.", "libpthread.", "libstdc++.", "libgcc_s.", "libzmq."};
+    for (const char *prefix : prefixes)
         if (name.compare(0, std::strlen(prefix), prefix) == 0) return true;
     return false;
 }

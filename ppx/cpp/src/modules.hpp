@@ -1,6 +1,6 @@
-// The program and the libraries that it has loaded: which one an address lies in, what its functions are called, and what
-// identifies its build. Names come from the symbol tables of the file itself (.symtab, then .dynsym), so that static
-// functions have one and -rdynamic is not needed.
+// The program and the libraries that it has loaded: which one an address lies in, what its functions are called, and
+// what identifies its build. Names come from the symbol tables of the file itself (.symtab, then .dynsym), so that
+// static functions have one and -rdynamic is not needed.
 
 #ifndef PPX_MODULES_HPP
 #define PPX_MODULES_HPP

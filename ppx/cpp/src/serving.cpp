@@ -40,7 +40,7 @@ Session open(const std::string &endpoint, const Options &options) {
     Session session(ppx_open(endpoint.c_str(), &wanted, error, sizeof error));
     if (!session) throw Error(error);
     if (options.stop_on_signals && ppx_stop_on_signals(session.get()) != PPX_OK)
-        throw Error("another session of this process stops on signals already: set stop_on_signals to false for this one");
+        throw Error("another front end of this process stops on signals already: set stop_on_signals to false here");
     return session;
 }
 
@@ -70,7 +70,7 @@ std::string describe_exception() {
 }
 
 // Calls the model. Its address tells where the model's frames end; nothing may be inlined here or it into another.
-__attribute__((noinline)) void call_model(void *function, Call call, Result &result) {
+PPX_OWN_FRAME void call_model(void *function, Call call, Result &result) {
     call(function, result);
     __asm__ volatile(""); // no jump: this frame stays
 }
@@ -96,30 +96,44 @@ void run(Execution &execution, void *function, Call call) {
 
 } // namespace
 
-void serve(const std::string &endpoint, const Options &options, void *function, Call call, bool call_is_outside) {
-    const Session session = open(endpoint, options);
-    std::vector<const void *> outside{reinterpret_cast<const void *>(&call_model)};
-    if (call_is_outside) outside.push_back(reinterpret_cast<const void *>(call));
-    Execution execution(session.get(), outside);
-    int code;
-    while ((code = ppx_wait_run(session.get())) == PPX_RUN) {
-        execution.control = options.control;
-        execution.given_up = false;
-        execution.addresses.refresh();
-        run(execution, function, call);
+struct Served {
+    Served(const std::string &endpoint, const Options &options, void *function_, Call call_, bool call_is_outside)
+        : session(open(endpoint, options)), execution(session.get(), outside(call_, call_is_outside)),
+          control(options.control), function(function_), call(call_) {}
+
+    void serve() {
+        int code;
+        while ((code = ppx_wait_run(session.get())) == PPX_RUN) {
+            execution.control = control;
+            execution.given_up = false;
+            execution.addresses.refresh();
+            run(execution, function, call);
+        }
+        if (code == PPX_FAILED) throw Error(ppx_error_text(session.get()));
     }
-    if (code == PPX_FAILED) throw Error(ppx_error_text(session.get()));
-}
+
+    static std::vector<const void *> outside(Call call, bool call_is_outside) {
+        std::vector<const void *> functions{reinterpret_cast<const void *>(&call_model)};
+        if (call_is_outside) functions.push_back(reinterpret_cast<const void *>(call));
+        return functions;
+    }
+
+    Session session;
+    Execution execution;
+    bool control;
+    void *function;
+    Call call;
+};
 
 int serve_main(int argc, char **argv, const Options &options, void *function, Call call, bool call_is_outside) {
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-        std::fprintf(stderr, "usage: %s [endpoint]\n  endpoint: ipc:///path or tcp://address:port; by default %s\n", argv[0],
-                     default_endpoint);
+        std::fprintf(stderr, "usage: %s [endpoint]\n  endpoint: ipc:///path or tcp://address:port; by default %s\n",
+                     argv[0], default_endpoint);
         return 2;
     }
     const std::string endpoint = argc == 2 ? argv[1] : default_endpoint;
     try {
-        serve(endpoint, options, function, call, call_is_outside);
+        Served(endpoint, options, function, call, call_is_outside).serve();
         return 0;
     } catch (const std::exception &error) {
         std::fprintf(stderr, "%s: cannot serve at %s: %s\n", argv[0], endpoint.c_str(), error.what());
@@ -128,3 +142,16 @@ int serve_main(int argc, char **argv, const Options &options, void *function, Ca
 }
 
 } // namespace ppx::detail
+
+namespace ppx {
+
+void FrontEnd::open(const std::string &endpoint, const Options &options, void *function, detail::Call call,
+                    bool call_is_outside) {
+    served_ = std::make_shared<detail::Served>(endpoint, options, function, call, call_is_outside);
+}
+
+void FrontEnd::serve() { served_->serve(); }
+
+void FrontEnd::stop() { ppx_stop(served_->session.get()); }
+
+} // namespace ppx

@@ -61,7 +61,8 @@ void give_up(Execution &execution) {
 
 ppx_statement statement(Execution &execution, const Statement &where, const Frame &caller) {
     const std::string_view name = where.name();
-    return {execution.addresses.find(where, caller), where.control().value_or(execution.control), name.data(), name.size()};
+    const bool control = where.control().value_or(execution.control);
+    return {execution.addresses.find(where, caller), control, name.data(), name.size()};
 }
 
 std::size_t size_of(const ppx_tensor &tensor) {
@@ -77,7 +78,8 @@ std::string describe(const Statement &where) {
 double as_number(const ppx_tensor &value, const Statement &where) {
     if (!value.data) return std::nan("");
     const std::size_t size = size_of(value);
-    if (size != 1) throw std::length_error("the value of " + describe(where) + " has " + std::to_string(size) + " numbers, not one");
+    if (size != 1)
+        throw std::length_error("the value of " + describe(where) + " is " + std::to_string(size) + " numbers");
     return *value.data;
 }
 
@@ -169,7 +171,8 @@ bool observe_number(const Distribution &distribution, const Statement &where, co
     return value.data;
 }
 
-bool observe_integer(const Distribution &distribution, const Statement &where, const double *given, std::int64_t &known) {
+bool observe_integer(const Distribution &distribution, const Statement &where, const double *given,
+                     std::int64_t &known) {
     const Frame caller = calling_frame();
     double number = 0.0;
     bool is_known = given;

@@ -1,12 +1,13 @@
 /* Random and mutated messages into the session's decoder and states, without a socket between.
  *
- *     fuzz session SEEDS COUNT SEED    COUNT messages to sessions that run the simulators; prints resident kilobytes when a
- *                                      quarter and when all are done
+ *     fuzz session SEEDS COUNT SEED    COUNT messages to sessions that run the simulators; prints how many kilobytes
+ *                                      are resident when a quarter and when all are done
  *     fuzz starved SEEDS COUNT SEED    the same, while one of 200 allocations fails
  *     fuzz decode FILE                 decodes the messages of a file; a line for each
  *
- * SEEDS and FILE hold messages, each after its length (four bytes, little-endian). In place of channel.c this program sends and
- * receives. It aborts where the session breaks a rule: what it sends is verified, and must answer exactly one message. */
+ * SEEDS and FILE hold messages, each after its length (four bytes, little-endian). In place of channel.c this
+ * program sends and receives. It aborts where the session breaks a rule: what it sends is verified, and must answer
+ * exactly one message. */
 
 #include <math.h>
 #include <stdio.h>
@@ -17,15 +18,15 @@
 #include "simulators.h"
 #include "writer.h"
 
-#define REQUIRE(condition)                                                          \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
+#define REQUIRE(condition)                                                              \
+    do {                                                                                \
+        if (!(condition)) {                                                             \
             fprintf(stderr, "message %lu: not %s\n", (unsigned long)given, #condition); \
-            abort();                                                                \
-        }                                                                           \
+            abort();                                                                    \
+        }                                                                               \
     } while (0)
 
-/* -- the messages to start from -------------------------------------------------------------------------------------- */
+/* -- the messages to start from ----------------------------------------------------------------------------------- */
 
 static uint8_t *file;
 static ppx_span *seeds;
@@ -47,7 +48,7 @@ static void read_seeds(const char *path) {
     }
 }
 
-/* -- mutations ------------------------------------------------------------------------------------------------------- */
+/* -- mutations ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t state;
 
@@ -60,7 +61,7 @@ static uint64_t next(void) { /* splitmix64 */
 
 static size_t below(size_t limit) { return limit ? (size_t)(next() % limit) : 0; }
 
-/* -- memory that runs out -------------------------------------------------------------------------------------------- */
+/* -- memory that runs out ----------------------------------------------------------------------------------------- */
 
 static bool starved, own; /* `own`: this program is asking, not the core */
 
@@ -77,7 +78,8 @@ void *__wrap_malloc(size_t size) { return refuses() ? NULL : __real_malloc(size)
 void *__wrap_calloc(size_t count, size_t size) { return refuses() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *old, size_t size) { return refuses() ? NULL : __real_realloc(old, size); }
 
-static ppx_bytes message; /* the one given last, in memory of its exact size, so that the sanitizer sees every step beyond */
+static ppx_bytes
+    message; /* the one given last, in memory of its exact size, so that the sanitizer sees every step beyond */
 
 static void assign(const void *data, size_t size) { /* `data` may be a part of the message */
     uint8_t *copy = malloc(size ? size : 1);
@@ -99,13 +101,15 @@ static void mutate(void) {
             case 2:
                 at &= ~(size_t)3;
                 if (at + 4 <= message.size) {
-                    uint32_t word = below(2) ? WORDS[below(sizeof WORDS / sizeof *WORDS)] : (uint32_t)below(2 * message.size);
+                    uint32_t word =
+                        below(2) ? WORDS[below(sizeof WORDS / sizeof *WORDS)] : (uint32_t)below(2 * message.size);
                     memcpy(message.data + at, &word, 4);
                 }
                 break;
             case 3:
                 at &= ~(size_t)7;
-                if (at + 8 <= message.size) memcpy(message.data + at, &NUMBERS[below(sizeof NUMBERS / sizeof *NUMBERS)], 8);
+                if (at + 8 <= message.size)
+                    memcpy(message.data + at, &NUMBERS[below(sizeof NUMBERS / sizeof *NUMBERS)], 8);
                 break;
             case 4: assign(message.data, at); break;
             default: {
@@ -116,7 +120,7 @@ static void mutate(void) {
     }
 }
 
-/* -- the channel ----------------------------------------------------------------------------------------------------- */
+/* -- the channel -------------------------------------------------------------------------------------------------- */
 
 static ppx_session *served;
 static size_t wanted, given;
@@ -229,7 +233,7 @@ void ppx_channel_use(ppx_channel *channel, const ppx_mailbox *mailbox) {
 
 void ppx_channel_close(ppx_channel *channel) { (void)channel; }
 
-/* -- what the commands do -------------------------------------------------------------------------------------------- */
+/* -- what the commands do ----------------------------------------------------------------------------------------- */
 
 static long resident_kilobytes(void) {
     long pages = 0, ignored;
@@ -276,7 +280,8 @@ static int fuzz_sessions(size_t count, uint64_t seed) {
 static void print_orders(const ppx_orders *draws) {
     printf(" %llu %llu %llu %lu", (unsigned long long)draws->seed, (unsigned long long)draws->first,
            (unsigned long long)draws->position, (unsigned long)draws->count);
-    if (draws->has_policy) printf(" policy %zu %d %zu", draws->asked.count, draws->ask_others, draws->observations.count);
+    if (draws->has_policy)
+        printf(" policy %zu %d %zu", draws->asked.count, draws->ask_others, draws->observations.count);
     if (draws->has_replay) printf(" replay %zu %zu", draws->replay_sites.count, draws->replay_values.count);
 }
 
@@ -294,7 +299,8 @@ static int decode_file(void) {
                 printf(" %llu %zu", (unsigned long long)decoded.position, decoded.result.size);
                 for (uint32_t k = 0; k < decoded.result.dimensions; k++) printf(" %ld", (long)decoded.result.shape[k]);
             }
-            if (decoded.body == PPX_HANDSHAKE) printf(" %lu %lu", (unsigned long)decoded.version, (unsigned long)decoded.capabilities);
+            if (decoded.body == PPX_HANDSHAKE)
+                printf(" %lu %lu", (unsigned long)decoded.version, (unsigned long)decoded.capabilities);
             if (decoded.body == PPX_RUN_BODY && decoded.has_draws) print_orders(&decoded.draws);
         }
         printf("\n");

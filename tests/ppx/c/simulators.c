@@ -17,9 +17,9 @@ static int return_number(double number, ppx_tensor *result) {
     return PPX_OK;
 }
 
-#define TRY(statement) \
-    do { \
-        int status_ = (statement); \
+#define TRY(statement)                         \
+    do {                                       \
+        int status_ = (statement);             \
         if (status_ != PPX_OK) return status_; \
     } while (0)
 
@@ -64,7 +64,8 @@ static int branching(ppx_session *session, ppx_tensor *result) {
     return return_number(sum, result);
 }
 
-/* Every family, scalar. What it draws decides about what it draws next, so that one wrong bit changes all that follows. */
+/* Every family, scalar. What it draws decides about what it draws next, so that one wrong bit changes all that
+ * follows. */
 static int families(ppx_session *session, ppx_tensor *result) {
     static const struct {
         int family;
@@ -100,8 +101,10 @@ static int arrays(ppx_session *session, ppx_tensor *result) {
     static const int32_t two[1] = {2}, three[1] = {3}, two_three[2] = {2, 3}, two_one[2] = {2, 1}, two_two[2] = {2, 2};
     ppx_statement where;
     ppx_tensor value;
-    ppx_distribution normal = {.family = PPX_NORMAL}, choice = {.family = PPX_CATEGORICAL}, mixture = {.family = PPX_MIXTURE};
-    ppx_distribution joint = {.family = PPX_MULTIVARIATE_NORMAL}, components[2] = {{.family = PPX_NORMAL}, {.family = PPX_GAMMA}};
+    ppx_distribution normal = {.family = PPX_NORMAL}, choice = {.family = PPX_CATEGORICAL},
+                     mixture = {.family = PPX_MIXTURE};
+    ppx_distribution joint = {.family = PPX_MULTIVARIATE_NORMAL},
+                     components[2] = {{.family = PPX_NORMAL}, {.family = PPX_GAMMA}};
     double mean[2] = {-1.0, 1.0}, stddev[3] = {0.5, 1.0, 2.0}, probs[6] = {0.5, 0.25, 0.25, 0.0, 0.5, 0.5}, third[3];
     double lower[4] = {1.0, 0.0, 0.5, 2.0}, constants[4] = {0.0, 1.0, 2.0, 3.0};
 
@@ -176,7 +179,8 @@ static int troubled(ppx_session *session, ppx_tensor *result) {
         case 2: *result = array(many, shape, 1); return PPX_OK;
         case 3: /* a model that does not listen */
             for (int i = 0; i < 100; i++)
-                if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) != PPX_OK) break;
+                if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) != PPX_OK)
+                    break;
             if (ppx_sample_scalar(session, "troubled:4", "x", 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x) == PPX_OK) break;
             for (int i = 0; i < 3; i++)
                 if (ppx_tag_scalar(session, "troubled:5", "after", 1.0) != PPX_UNWIND) abort();
@@ -223,9 +227,92 @@ static int empty(ppx_session *session, ppx_tensor *result) {
     return ppx_tag(session, &where, result);
 }
 
+/* -- what the protocol has limits for ----------------------------------------------------------------------------- */
+
+enum { LONGEST = 65535 };
+
+static int sample_long_names(ppx_session *session, size_t address_length, size_t name_length, char filling) {
+    static char text[LONGEST + 2];
+    ppx_distribution normal = {.family = PPX_NORMAL};
+    double mean = 0.0, stddev = 1.0;
+    ppx_statement where;
+    ppx_tensor value;
+    memset(text, filling, sizeof text);
+    where = (ppx_statement){ppx_address(session, text, address_length), true, text, name_length};
+    normal.parameters[0] = scalar(&mean);
+    normal.parameters[1] = scalar(&stddev);
+    return ppx_sample(session, &where, &normal, &value);
+}
+
+static int sample_shape(ppx_session *session, const int32_t *shape, uint32_t dimensions) {
+    static const double numbers[4] = {1.0, 1.0, 1.0, 1.0};
+    ppx_distribution poisson = {.family = PPX_POISSON};
+    ppx_statement where = at(session, "limits:2", "");
+    ppx_tensor value;
+    poisson.parameters[0] = array(numbers, shape, dimensions);
+    return ppx_sample(session, &where, &poisson, &value);
+}
+
+/* A mixture inside others, `depth` in all; of `count` components the innermost. */
+static int sample_mixture(ppx_session *session, int depth, uint32_t count) {
+    static double ones[LONGEST + 2];
+    static ppx_distribution components[LONGEST + 2], mixtures[16];
+    static const int32_t one[1] = {1};
+    int32_t many[1] = {(int32_t)count};
+    ppx_statement where = at(session, "limits:3", "");
+    ppx_tensor value;
+    for (uint32_t i = 0; i < count; i++) {
+        ones[i] = 1.0;
+        components[i] = (ppx_distribution){.family = PPX_EXPONENTIAL};
+        components[i].parameters[0] = scalar(ones);
+    }
+    for (int i = 0; i < depth; i++) {
+        mixtures[i] = (ppx_distribution){.family = PPX_MIXTURE, .num_components = i ? 1 : count};
+        mixtures[i].parameters[0] = array(ones, i ? one : many, 1);
+        mixtures[i].components = i ? &mixtures[i - 1] : components;
+    }
+    return ppx_sample(session, &where, &mixtures[depth - 1], &value);
+}
+
+/* Statements at the limits and beyond, as its first draw says. */
+static int limits(ppx_session *session, ppx_tensor *result) {
+    static const int32_t ones[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const int32_t negative[2] = {2, -2}, huge[2] = {65536, 32768};
+    double what, x;
+    ppx_statement where = at(session, "limits:4", "");
+    ppx_tensor nothing = {NULL, NULL, 0};
+    TRY(ppx_sample_scalar(session, "limits:1", "what", 1, PPX_POISSON, (double[]){3.0}, &what));
+    switch ((int)fmin(what, 100.0)) {
+        case 0: TRY(sample_long_names(session, LONGEST, LONGEST, 'x')); break;
+        case 1: TRY(sample_shape(session, ones, 16)); break;
+        case 2: TRY(sample_mixture(session, 8, 2)); break;
+        case 3: TRY(ppx_factor_scalar(session, "limits:4", "", -INFINITY)); break;
+        case 4: TRY(sample_long_names(session, LONGEST + 1, 1, 'x')); break;
+        case 5: TRY(sample_long_names(session, 1, LONGEST + 1, 'x')); break;
+        case 6: TRY(sample_shape(session, ones, 17)); break;
+        case 7: TRY(sample_shape(session, negative, 2)); break;
+        case 8: TRY(sample_shape(session, huge, 2)); break;
+        case 9: TRY(sample_mixture(session, 9, 1)); break;
+        case 10: TRY(sample_mixture(session, 1, LONGEST + 2)); break;
+        case 11: TRY(sample_long_names(session, 1, 1, '\xFF')); break;
+        case 12: TRY(ppx_factor_scalar(session, "limits:4", "", INFINITY)); break;
+        case 13: TRY(ppx_factor_scalar(session, "limits:4", "", NAN)); break;
+        case 14: TRY(ppx_sample_scalar(session, "limits:4", "", 1, 17, &what, &x)); break;
+        case 15: TRY(ppx_sample_scalar(session, "limits:4", "", 1, PPX_CATEGORICAL, &what, &x)); break;
+        case 16: TRY(ppx_observe_scalar(session, "limits:4", "", PPX_NO_FAMILY, NULL, NULL)); break;
+        case 17: TRY(ppx_tag(session, &where, &nothing)); break;
+        case 18: TRY(ppx_scope_reject(session, 99)); break;
+        case 19: TRY(ppx_scope_end(session, 0)); break;
+        case 20: TRY(ppx_sample_scalar(session, "limits:4", "", 1, PPX_NORMAL, (double[]){NAN, 1.0}, &x)); break;
+        case 21: TRY(ppx_observe_scalar(session, "limits:4", "", PPX_NO_FAMILY, NULL, &what)); break;
+        default: break;
+    }
+    return return_number(what, result);
+}
+
 const simulator SIMULATORS[] = {
-    {"gum", gum},       {"branching", branching}, {"families", families}, {"arrays", arrays},
-    {"scopes", scopes}, {"troubled", troubled},   {"long", long_model},   {"silent", silent},
-    {"stopping", stopping}, {"empty", empty},
+    {"gum", gum},           {"branching", branching}, {"families", families}, {"arrays", arrays},
+    {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
+    {"stopping", stopping}, {"empty", empty},         {"limits", limits},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

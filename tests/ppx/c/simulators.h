@@ -7,7 +7,8 @@
 
 typedef struct {
     const char *name;
-    int (*run)(ppx_session *session, ppx_tensor *result); /* PPX_OK: finish with the result; PPX_UNWIND: leave; else neither */
+    int (*run)(ppx_session *session,
+               ppx_tensor *result); /* PPX_OK: finish with the result; PPX_UNWIND: leave; else neither */
 } simulator;
 
 extern const simulator SIMULATORS[];

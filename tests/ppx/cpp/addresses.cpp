@@ -68,7 +68,9 @@ static int compare(const void *, const void *) {
     return 0;
 }
 
-__attribute__((noinline)) static double called_twice(const char *name) { return ppx::sample(ppx::Uniform(0.0, 1.0), name); }
+__attribute__((noinline)) static double called_twice(const char *name) {
+    return ppx::sample(ppx::Uniform(0.0, 1.0), name);
+}
 
 void places() {
     anonymous();
@@ -89,6 +91,9 @@ void places() {
     ppx::observe(ppx::Normal(0.0, 1.0), "observe");
     ppx::tag(1.0, "tag");
     ppx::factor(0.0, "factor");
+    {
+        const ppx::RejectionScope scope("scope");
+    }
     recursion(10000);
     even(6000);
     tree(3000, 1);

@@ -28,10 +28,11 @@ double wrong(const std::string &kind) {
     if (kind == "number") throw 42;
     if (kind == "unlike") throw Unlike();
     if (kind == "parameter") return ppx::sample(ppx::Normal(0.0, -1.0), ppx::Statement("bad").at("the bad draw"));
-    if (kind == "parameter of an array") ppx::sample(ppx::Each<ppx::Normal>({0.0, 1.0}, {1.0, std::numeric_limits<double>::infinity()}));
+    const double infinity = std::numeric_limits<double>::infinity();
+    if (kind == "parameter of an array") ppx::sample(ppx::Each<ppx::Normal>({0.0, 1.0}, {1.0, infinity}));
     if (kind == "shapes") ppx::sample(ppx::Each<ppx::Normal>({0.0, 1.0}, {1.0, 1.0, 1.0}));
     if (kind == "mixture") ppx::sample(ppx::Mixture({0.5, 0.5}, {ppx::Normal(0.0, 1.0)}));
-    if (kind == "factor") ppx::factor(std::numeric_limits<double>::infinity());
+    if (kind == "factor") ppx::factor(infinity);
     if (kind == "name") ppx::sample(ppx::Normal(0.0, 1.0), "not UTF-8: \xff");
     if (kind == "result") throw std::bad_alloc();
     if (kind == "destructor") {

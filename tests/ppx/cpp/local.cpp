@@ -15,7 +15,8 @@ int main(int argc, char **argv) {
     const ppx::Array array = ppx::sample(ppx::MultivariateNormal({0.0, 1.0}, ppx::Array({1.0, 0.0, 0.5, 2.0}, {2, 2})));
     std::printf("%a\n%a\n", array[0], array[1]);
     std::printf("%a\n", ppx::sample(ppx::Mixture({0.3, 0.7}, {ppx::Normal(0.0, 1.0), ppx::Normal(5.0, 1.0)})));
-    const bool nothing = !ppx::observe(ppx::Normal(0.0, 1.0), "asked") && *ppx::observe(ppx::Normal(0.0, 1.0), 3.0) == 3.0;
+    const ppx::Normal normal(0.0, 1.0);
+    const bool nothing = !ppx::observe(normal, "asked") && *ppx::observe(normal, 3.0) == 3.0;
     ppx::tag(1.0, "tag");
     ppx::factor(-1.0);
     std::printf("%d %d\n", nothing, ppx::connected());

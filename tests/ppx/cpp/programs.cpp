@@ -1,5 +1,5 @@
-// Programs with known posteriors and programs for benchmarks, as tests/programs.py and test_cpp_programs.py have them in
-// Python. Usage: programs ENDPOINT PROGRAM
+// Programs with known posteriors and programs for benchmarks, as tests/programs.py and test_cpp_programs.py have them
+// in Python. Usage: programs ENDPOINT PROGRAM
 
 #include <cmath>
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Unwinds by the rules of frames and by libgcc from many kinds of frames and compares; the test compiles it with several
-// options. Prints one line for each kind, and how many stacks were compared.
+// Unwinds by the rules of frames and by libgcc from many kinds of frames and compares; the test compiles it with
+// several options. Prints one line for each kind, and how many stacks were compared.
 
 #include <alloca.h>
 

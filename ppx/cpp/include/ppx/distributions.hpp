@@ -1,8 +1,8 @@
 // The distributions, as PPX knows them; parameters and domains are those of PROTOCOL.md, section 10.
 //
-// A distribution of single numbers is made from numbers: Normal(mean, stddev). Each<Normal>(means, stddevs) is an array of
-// independent elements: parameters may be numbers or arrays, and are broadcast. Parameters are checked when a statement
-// uses them, so that errors are reported with the statement's address.
+// A distribution of single numbers is made from numbers: Normal(mean, stddev). Each<Normal>(means, stddevs) is an array
+// of independent elements: parameters may be numbers or arrays, and are broadcast. Parameters are checked when a
+// statement uses them, so that errors are reported with the statement's address.
 
 #ifndef PPX_DISTRIBUTIONS_HPP
 #define PPX_DISTRIBUTIONS_HPP
@@ -110,7 +110,8 @@ struct Delta : Family<PPX_DELTA, 1, double> {
     explicit Delta(double value) : Family(value) {}
 };
 
-// Components of single numbers, all of real values or all of integers: Mixture({0.3, 0.7}, {Normal(0, 1), Normal(5, 1)}).
+// Components of single numbers, all of real values or all of integers: Mixture({0.3, 0.7}, {Normal(0, 1), Normal(5,
+// 1)}).
 struct Mixture : Family<PPX_MIXTURE, 1, double> {
     Mixture(std::vector<double> probs, std::vector<Distribution> components)
         : Family(std::vector<Array>{Array(std::move(probs))}, std::move(components)) {}
@@ -118,7 +119,8 @@ struct Mixture : Family<PPX_MIXTURE, 1, double> {
 
 // `scale_tril`: the lower triangular factor of the covariance, shape {d, d}.
 struct MultivariateNormal : Family<PPX_MULTIVARIATE_NORMAL, 2, Array> {
-    MultivariateNormal(Array loc, Array scale_tril) : Family(std::vector<Array>{std::move(loc), std::move(scale_tril)}) {}
+    MultivariateNormal(Array loc, Array scale_tril)
+        : Family(std::vector<Array>{std::move(loc), std::move(scale_tril)}) {}
 };
 
 // -- integers --
@@ -145,14 +147,17 @@ struct Binomial : Family<PPX_BINOMIAL, 2, std::int64_t> {
 template <class Elements>
 struct Each : Distribution {
     using Value = Array;
-    explicit Each(Array a) : Each(std::vector<Array>{std::move(a)}, std::integral_constant<int, 1>()) {}
-    Each(Array a, Array b) : Each(std::vector<Array>{std::move(a), std::move(b)}, std::integral_constant<int, 2>()) {}
+    explicit Each(Array a) : Each({std::move(a)}, Number<1>()) {}
+    Each(Array a, Array b) : Each({std::move(a), std::move(b)}, Number<2>()) {}
     Each(Array a, Array b, Array c, Array d)
-        : Each(std::vector<Array>{std::move(a), std::move(b), std::move(c), std::move(d)}, std::integral_constant<int, 4>()) {}
+        : Each({std::move(a), std::move(b), std::move(c), std::move(d)}, Number<4>()) {}
 
 private:
+    template <int number>
+    using Number = std::integral_constant<int, number>;
+
     template <int given>
-    Each(std::vector<Array> parameters, std::integral_constant<int, given>)
+    Each(std::vector<Array> parameters, Number<given>)
         : Distribution(Elements::number, std::move(parameters)) {
         static_assert(given == Elements::arity, "ppx::Each: the family has another number of parameters");
         static_assert(Elements::number != PPX_MIXTURE && Elements::number != PPX_MULTIVARIATE_NORMAL,

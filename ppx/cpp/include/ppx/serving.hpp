@@ -4,6 +4,7 @@
 #define PPX_SERVING_HPP
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -25,12 +26,12 @@ constexpr const char *default_endpoint = "tcp://127.0.0.1:5555";
 struct Options {
     std::string name;                    // of the model
     std::string system_name = "ppx-cpp"; // of the front end
-    std::string build_id;                // what changes when addresses may have changed; "": of the program and its modules
-    std::string curve_secret_key;        // 40 characters (Z85): talk only to peers that know the public key; "": no encryption
+    std::string build_id;                // changes when addresses may have changed; "": of the program and its modules
+    std::string curve_secret_key;        // 40 characters (Z85): only for peers that know the public key; "": for all
     std::uint32_t disabled = 0;          // capabilities not to announce, bits as on the wire; 31: PPX 1.0.0
     bool control = true;                 // of draws that say nothing of it
     bool stop_with_parent = false;       // also if PPX_STOP_WITH_PARENT=1 is in the environment
-    bool stop_on_signals = true;         // SIGTERM and SIGINT; a second one ends the process
+    bool stop_on_signals = true;         // SIGTERM and SIGINT, a second one at once; for one of a process
 };
 
 // How a model's result becomes numbers; specialised for types that do not convert to an Array.
@@ -52,7 +53,7 @@ struct Entry {
     // have been inlined here, and addresses begin with this frame.
     static constexpr bool is_outside = std::is_pointer_v<Function>;
 
-    __attribute__((noinline)) static void call(void *function, Result &result) {
+    PPX_OWN_FRAME static void call(void *function, Result &result) {
         Function &model = *static_cast<Function *>(function);
         if constexpr (std::is_void_v<decltype(model())>) {
             model();
@@ -63,18 +64,45 @@ struct Entry {
     }
 };
 
-void serve(const std::string &endpoint, const Options &options, void *function, Call call, bool call_is_outside);
+struct Served; // a session with its model
+
 int serve_main(int argc, char **argv, const Options &options, void *function, Call call, bool call_is_outside);
 
 } // namespace detail
 
-// Serves `model`, a callable without arguments that returns nothing, a number, or what converts to an Array. Returns when
-// it is told to stop. The model's exceptions are sent to the inference side, and the next execution is served.
-// Throws Error.
+// Serves a model: a callable without arguments that returns nothing, a number, or what converts to an Array. The
+// endpoint is bound from construction to destruction. Throws Error.
+class FrontEnd {
+public:
+    template <class Model>
+    FrontEnd(Model model, const std::string &endpoint, const Options &options = {})
+        : model_(std::make_shared<std::decay_t<Model>>(std::move(model))) {
+        using Entry = detail::Entry<std::decay_t<Model>>;
+        open(endpoint, options, model_.get(), &Entry::call, Entry::is_outside);
+    }
+    FrontEnd(const FrontEnd &) = delete;
+    FrontEnd &operator=(const FrontEnd &) = delete;
+
+    // Answers the inference side until it is told to stop. The model runs in the thread that calls this; its exceptions
+    // are sent to the inference side, and the next execution is served. Throws Error if the transport breaks.
+    void serve();
+
+    // Makes serve return, and the model, if it runs, leave by Unwind at its next statement. From any thread or signal
+    // handler.
+    void stop();
+
+private:
+    void open(const std::string &endpoint, const Options &options, void *function, detail::Call call,
+              bool call_is_outside);
+
+    std::shared_ptr<void> model_;
+    std::shared_ptr<detail::Served> served_; // never shared, but of a type that only the library knows
+};
+
+// Serves a model until SIGTERM or SIGINT comes (or what else the options say). Throws Error.
 template <class Model>
 void serve(const std::string &endpoint, Model model, const Options &options = {}) {
-    using Entry = detail::Entry<std::decay_t<Model>>;
-    detail::serve(endpoint, options, &model, &Entry::call, Entry::is_outside);
+    FrontEnd(std::move(model), endpoint, options).serve();
 }
 
 // The whole of a simulator's main: serves at the endpoint that the first argument names, by default

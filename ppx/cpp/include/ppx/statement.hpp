@@ -28,8 +28,8 @@ public:
         return *this;
     }
 
-    // `file:function:line` as the address: stable over rebuilds with other compilers and flags, the same for all callers
-    // of the function. The texts must be literals.
+    // `file:function:line` as the address: stable over rebuilds with other compilers and flags, the same for all
+    // callers of the function. The texts must be literals.
     Statement &at(const char *file, const char *function, int line) {
         file_ = file;
         function_ = function;

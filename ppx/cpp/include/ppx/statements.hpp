@@ -1,8 +1,8 @@
 // What a model says: sample, observe, tag, factor, and scopes around rejection loops.
 //
-// Inside a served model (serving.hpp) statements go to the inference side. Outside, sample draws from a random stream of
-// the thread (see `seed`), and the others do nothing: the same program runs alone. The thread that runs a model is the
-// only one whose statements belong to the execution.
+// Inside a served model (serving.hpp) statements go to the inference side. Outside, sample draws from a random stream
+// of the thread (see `seed`), and the others do nothing: the same program runs alone. The thread that runs a model is
+// the only one whose statements belong to the execution.
 //
 // A statement throws Unwind when the execution is given up. It is no std::exception, and a model that catches
 // everything must let it pass; if it does not, the next statement throws again.
@@ -21,7 +21,8 @@
 #include "distributions.hpp"
 #include "statement.hpp"
 
-// Statements are inlined everywhere, so that the frame from which the library is called is the user's, optimised or not.
+// Statements are inlined everywhere, so that the frame from which the library is called is the user's, optimised or
+// not.
 #define PPX_STATEMENT __attribute__((always_inline)) inline
 
 namespace ppx {
@@ -29,7 +30,8 @@ namespace ppx {
 // Leaves the model because the execution was given up.
 class Unwind {};
 
-// Parameters outside a distribution's domain, outside a served model. (Inside one the execution fails and Unwind is thrown.)
+// Parameters outside a distribution's domain, outside a served model. (Inside one the execution fails and Unwind is
+// thrown.)
 class ParameterError : public std::invalid_argument {
 public:
     using std::invalid_argument::invalid_argument;
@@ -37,28 +39,32 @@ public:
 
 namespace detail {
 
-double sample_number(const Distribution &distribution, const Statement &where);
-std::int64_t sample_integer(const Distribution &distribution, const Statement &where);
-Array sample_array(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME double sample_number(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME std::int64_t sample_integer(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME Array sample_array(const Distribution &distribution, const Statement &where);
 
 // `given` nullptr: the inference side has the value. True if the value that was used is known.
-bool observe_number(const Distribution &distribution, const Statement &where, const double *given, double &known);
-bool observe_integer(const Distribution &distribution, const Statement &where, const double *given, std::int64_t &known);
-bool observe_array(const Distribution &distribution, const Statement &where, const Array *given, Array &known);
-void observe_output(const Statement &where, const Array &value);
+PPX_OWN_FRAME bool observe_number(const Distribution &distribution, const Statement &where, const double *given,
+                                  double &known);
+PPX_OWN_FRAME bool observe_integer(const Distribution &distribution, const Statement &where, const double *given,
+                                   std::int64_t &known);
+PPX_OWN_FRAME bool observe_array(const Distribution &distribution, const Statement &where, const Array *given,
+                                 Array &known);
+PPX_OWN_FRAME void observe_output(const Statement &where, const Array &value);
 
-void tag_number(const Statement &where, double value);
-void tag_array(const Statement &where, const Array &value);
-void add_factor(const Statement &where, double log_factor);
+PPX_OWN_FRAME void tag_number(const Statement &where, double value);
+PPX_OWN_FRAME void tag_array(const Statement &where, const Array &value);
+PPX_OWN_FRAME void add_factor(const Statement &where, double log_factor);
 
-std::uint32_t begin_scope(const Statement &where);
+PPX_OWN_FRAME std::uint32_t begin_scope(const Statement &where);
 void reject_scope(std::uint32_t scope);
 void end_scope(std::uint32_t scope);
 
 // Keeps the call before it from becoming a jump, which would take the caller's frame off the stack.
 PPX_STATEMENT void stay() { __asm__ volatile(""); }
 
-PPX_STATEMENT bool observe(const Distribution &distribution, const Statement &where, const double *given, double &known) {
+PPX_STATEMENT bool observe(const Distribution &distribution, const Statement &where, const double *given,
+                           double &known) {
     return observe_number(distribution, where, given, known);
 }
 PPX_STATEMENT bool observe(const Distribution &distribution, const Statement &where, const double *given,
