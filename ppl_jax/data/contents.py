@@ -27,7 +27,7 @@ from ppl_jax.data.vocabulary import Vocabulary
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import RowLayout, TraceTable
 
-_LAYOUTS_KEPT = 1 << 18  # columns of row layouts, and sites of types, that are kept once they were built
+_LAYOUTS_KEPT = 1 << 19  # columns of row layouts, and sites of types, that are kept once they were built
 _MAPS_OPEN = 256  # memory maps: each keeps a file open, of which a process may have some thousand
 _PLACES_KEPT = 1 << 21  # places of columns that are kept once they were computed; 17 bytes each
 

@@ -17,7 +17,7 @@ from ppl_jax.data.agreement import Outline, addresses_of, check_agreement, check
 from ppl_jax.data.blocks import Run
 from ppl_jax.data.contents import Contents
 from ppl_jax.data.folder import create, find
-from ppl_jax.data.minibatches import Minibatch, Source, StoredRows, by_type, grouped, mixed
+from ppl_jax.data.minibatches import Minibatch, Source, by_type, grouped, mixed, stored_parts
 from ppl_jax.data.types import TypeLayout
 from ppl_jax.data.writer import ShardWriter
 from ppl_jax.empirical import Empirical
@@ -266,11 +266,14 @@ class Dataset(Source, Sequence[Trace]):
         return mixed(self, _positive("batch_size", batch_size), seed, epoch, start, groups)
 
     def minibatch(self, number: int, rows: np.ndarray, weight: float = 1.0) -> Minibatch:
-        """Rows of a type, counted within the type in order of execution."""
-        types = np.full(len(rows), number, dtype=np.int64)
-        groups, local = self._contents.find_rows(types, np.asarray(rows) + self._first_rows[number])
-        stored = StoredRows(self._contents, number, groups, local)
-        return Minibatch(number, self.types, len(rows), weight, stored)
+        """Rows of a type (one or more), counted within the type in order of execution."""
+        (found,) = self.parts(np.full(len(rows), number, dtype=np.int64), np.asarray(rows), len(rows))
+        found.weight = weight
+        return found
+
+    def parts(self, types: np.ndarray, rows: np.ndarray, batch_size: int) -> list[Minibatch]:
+        """Rows ``rows`` (n,) of types ``types`` (n,), sorted by type: a minibatch for each."""
+        return stored_parts(self._contents, self.types, types, rows + self._first_rows[types], batch_size)
 
     def split(self, fraction: float) -> tuple[Dataset, Dataset]:
         """All but the last ``fraction`` of the traces, and these: for training and validation. Nothing is copied."""

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -160,11 +161,10 @@ class Minibatch:
 
 
 class StoredRows(Rows):
-    """Rows of one type of a dataset: groups, and rows in these."""
+    """Rows of one type of a dataset: groups, whose blocks were checked, and rows in these."""
 
     def __init__(self, contents: Contents, number: int, groups: np.ndarray, rows: np.ndarray):
         self._contents, self._number, self._groups, self._local = contents, number, groups, rows
-        contents.check_groups(groups)
 
     @cached_property
     def fields(self) -> Fields:
@@ -233,6 +233,18 @@ class Source(ABC):
     def minibatch(self, number: int, rows: np.ndarray, weight: float) -> Minibatch:
         """Rows of a type, counted within the type."""
 
+    def parts(self, types: np.ndarray, rows: np.ndarray, batch_size: int) -> list[Minibatch]:
+        """Rows ``rows`` (n,) of types ``types`` (n,), sorted by type: a minibatch for each."""
+        return [
+            self.minibatch(int(types[low]), rows[low:high], (high - low) / batch_size) for low, high in _runs(types)
+        ]
+
+
+def _runs(types: np.ndarray) -> list[tuple[int, int]]:
+    """Where each run of equal types begins and ends."""
+    bounds = [*np.flatnonzero(np.diff(types, prepend=-1)).tolist(), len(types)]
+    return list(pairwise(bounds))
+
 
 class TableSource(Source):
     """The traces of a table in memory; ``numbers`` are those of the types in ``types``."""
@@ -277,6 +289,20 @@ def minibatches_of(
     return by_type(TableSource(table, types), batch_size, seed, epoch, 0)
 
 
+def stored_parts(
+    contents: Contents, layouts: Sequence[TypeLayout], types: np.ndarray, rows: np.ndarray, batch_size: float
+) -> list[Minibatch]:
+    """Rows of types of a dataset, sorted by type: a minibatch for each type."""
+    groups, local = contents.find_rows(types, rows)
+    contents.check_groups(groups)
+    found = []
+    for low, high in _runs(types):
+        number = int(types[low])
+        own = StoredRows(contents, number, groups[low:high], local[low:high])
+        found.append(Minibatch(number, layouts, high - low, (high - low) / batch_size, own))
+    return found
+
+
 def by_type(source: Source, batch_size: int, seed: int, epoch: int, start: int) -> Iterator[Minibatch]:
     """An epoch of minibatches of one type each, from the ``start``-th on."""
     counts = source.type_counts
@@ -295,12 +321,7 @@ def mixed(
     for position in range(start, order.total):
         types, rows = order(position)
         by_number = np.argsort(types, kind="stable")
-        present, first = np.unique(types[by_number], return_index=True)
-        parts = np.split(rows[by_number], first[1:])
-        yield [
-            source.minibatch(number, part, len(part) / batch_size)
-            for number, part in zip(present.tolist(), parts, strict=True)
-        ]
+        yield source.parts(types[by_number], rows[by_number], batch_size)
 
 
 def grouped(types: Sequence[TypeLayout], key: Callable[[TypeLayout], Hashable] | None) -> list[np.ndarray]:
