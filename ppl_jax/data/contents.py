@@ -21,9 +21,9 @@ from ppl_jax.data.blocks import Run, read_directory, unpack_objects
 from ppl_jax.data.encoding import Columns, Places, columns_of, locate
 from ppl_jax.data.frames import Frame, Scan
 from ppl_jax.data.recent import Recent
-from ppl_jax.data.shardmap import Mapping, ShardMap, pick, pick_runs, places_at
+from ppl_jax.data.shardmap import Mapping, ShardMap, pick, pick_runs
 from ppl_jax.data.types import Fields, TypeLayout, arrange_fields
-from ppl_jax.data.vocabulary import Vocabulary
+from ppl_jax.data.vocabulary import Vocabulary, ramps
 from ppl_jax.errors import StorageError
 from ppl_jax.storage import RowLayout, TraceTable
 
@@ -282,17 +282,23 @@ class Contents:
         return TypePlaces(fields, places, self._shard_of[groups]), places.base.size
 
     def group_places(self, groups: np.ndarray, sizes: np.ndarray) -> Places:
-        """Where the columns of groups of one layout are, of sizes int64 (c,)."""
-        wanted = self._codes[groups, None] + np.arange(len(sizes))
-        shards = self._shard_of[groups]
+        """Where the columns of groups of one layout are, of sizes int64 (c,); arrays (g, c)."""
+        counts = np.full(len(groups), len(sizes))
+        found = self._places_of(groups, counts, np.tile(sizes, len(groups)))
+        return Places(*(array.reshape(len(groups), len(sizes)) for array in found))
+
+    def _places_of(self, groups: np.ndarray, counts: np.ndarray, sizes: np.ndarray) -> Places:
+        """Where the columns of groups are, so many of each, of sizes int64 (c,); arrays (c,)."""
+        group, within = ramps(counts)
+        wanted, shards = self._codes[groups][group] + within, self._shard_of[groups]
         if (shards == shards[0]).all():
             codes = self.shards[shards[0]].data[wanted]
         else:
-            codes = np.empty(wanted.shape, np.uint8)
+            codes = np.empty(len(wanted), np.uint8)
             for shard in np.unique(shards).tolist():
-                own = shards == shard
+                own = np.flatnonzero(shards[group] == shard)
                 codes[own] = self.shards[shard].data[wanted[own]]
-        return locate(self._starts[groups], self._rows[groups], codes, sizes)
+        return locate(self._starts[groups], self._rows[groups], counts, codes, sizes)
 
     def check_groups(self, groups: np.ndarray) -> None:
         """Checks the blocks of groups that were not read before.
@@ -310,46 +316,51 @@ class Contents:
     def table(self, groups: np.ndarray, rows: np.ndarray) -> tuple[TraceTable, np.ndarray]:
         """Whole traces, copied: rows ``rows`` (n,) of groups ``groups`` (n,); and their log weights, float64 (n,)."""
         self.check_groups(groups)
-        kinds_found, kinds = np.unique(self._layout_of[groups], return_inverse=True)
-        layouts = [self.layout(kind) for kind in kinds_found.tolist()]
-        widths = np.array([layout.width + 1 for layout, _ in layouts], dtype=np.int64)
-        order = np.argsort(kinds, kind="stable")
-        ends = np.cumsum(widths[kinds[order]])
-        starts = np.empty(len(groups), np.int64)
-        starts[order] = ends - widths[kinds[order]]
-        heap = np.empty(int(ends[-1]) if len(ends) else 0)
+        present, kinds = np.unique(self._layout_of[groups], return_inverse=True)
+        layouts = [self.layout(number)[0] for number in present.tolist()]
+        widths = np.array([layout.width + 1 for layout in layouts], dtype=np.int64)[kinds]
+        ends = np.cumsum(widths)
+        starts = ends - widths
+        heap = np.empty(int(widths.sum()))
         objects: list = []
-        for kind, (layout, columns) in enumerate(layouts):
-            own = np.flatnonzero(kinds == kind)
-            numbers = heap[starts[own[0]] :][: len(own) * (layout.width + 1)].reshape(len(own), layout.width + 1)
-            self._fill(numbers, groups[own], rows[own], columns)
+        if len(groups):
+            self._fill(heap, starts, groups, rows)
+        for kind, layout in enumerate(layouts):
             if layout.object_places.size:
-                self._take_objects(numbers, layout.object_places, groups[own], objects)
-        log_weights = heap[starts + widths[kinds] - 1] if len(starts) else np.empty(0)
-        return TraceTable([layout for layout, _ in layouts], heap, starts, kinds.astype(np.int32), objects), log_weights
+                own = np.flatnonzero(kinds == kind)
+                self._take_objects(heap, starts[own, None] + layout.object_places, groups[own], objects)
+        return TraceTable(layouts, heap, starts, kinds.astype(np.int32), objects), heap[ends - 1]
 
-    def _fill(self, numbers: np.ndarray, groups: np.ndarray, rows: np.ndarray, columns: Columns) -> None:
-        """Whole rows of one layout, the log weight last, into ``numbers`` (n, width + 1)."""
+    def _fill(self, heap: np.ndarray, starts: np.ndarray, groups: np.ndarray, rows: np.ndarray) -> None:
+        """Whole rows, each followed by its log weight, from ``starts`` on in ``heap``."""
         present, inverse = np.unique(groups, return_inverse=True)
-        places = self.group_places(present, columns.sizes)
-        base, code = places_at(places, inverse, rows)
-        shards = self._shard_of[groups]
-        single = columns.sizes == 1
-        numbers[:, columns.starts[single]] = pick(self.shards, shards, base[:, single], code[:, single])
-        for column in np.flatnonzero(~single).tolist():
-            start, size = int(columns.starts[column]), int(columns.sizes[column])
-            numbers[:, start : start + size] = pick_runs(self.shards, shards, base[:, column], code[:, column], size)
+        columns = [self.layout(number)[1] for number in self._layout_of[present].tolist()]
+        counts = np.array([len(found.sizes) for found in columns], dtype=np.int64)
+        sizes = np.concatenate([found.sizes for found in columns])
+        within_row = np.concatenate([found.starts for found in columns])
+        places = self._places_of(present, counts, sizes)
+        row, column = ramps(counts[inverse])
+        column += (np.cumsum(counts) - counts)[inverse][row]
+        base, code = places.base[column] + rows[row] * places.step[column], places.code[column]
+        target, shards, sizes = starts[row] + within_row[column], self._shard_of[groups][row], sizes[column]
+        for size in np.unique(sizes).tolist():
+            own = np.flatnonzero(sizes == size)
+            if size == 1:
+                heap[target[own]] = pick(self.shards, shards[own], base[own, None], code[own, None])[:, 0]
+            else:
+                runs = pick_runs(self.shards, shards[own], base[own], code[own], size)
+                heap[target[own][:, None] + np.arange(size)] = runs
 
-    def _take_objects(self, numbers: np.ndarray, places: np.ndarray, groups: np.ndarray, objects: list) -> None:
-        """Puts numbers of ``objects`` in place of those of the blocks."""
+    def _take_objects(self, heap: np.ndarray, places: np.ndarray, groups: np.ndarray, objects: list) -> None:
+        """Puts numbers of ``objects`` in place of those of the blocks: at ``places`` (n, k), of groups (n,)."""
         blocks = self._block_of[groups]
         for number in np.unique(blocks).tolist():
             block = self.blocks[number]
             start, length = block.objects
-            own = np.ix_(np.flatnonzero(blocks == number), places)
+            own = places[blocks == number]
             found = unpack_objects(self.shards[block.shard].part(block.frame.payload_start + start, length))
-            used, inverse = np.unique(numbers[own], return_inverse=True)
-            numbers[own] = len(objects) + inverse.reshape(numbers[own].shape)
+            used, inverse = np.unique(heap[own], return_inverse=True)
+            heap[own] = len(objects) + inverse.reshape(own.shape)
             objects += [found[int(one)] for one in used.tolist()]
 
 

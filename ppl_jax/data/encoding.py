@@ -231,43 +231,45 @@ def _check_range(column: np.ndarray, code: int, place: str) -> None:
 
 
 class Places(NamedTuple):
-    """Where the columns of several groups are: bytes from the start of the file, bytes from row to row, formats.
-
-    All have the shape (g, c).
-    """
+    """Where columns of groups are: bytes from the start of the file, bytes from row to row, formats; of one shape."""
 
     base: np.ndarray
     step: np.ndarray
     code: np.ndarray
 
 
-def locate(starts: np.ndarray, rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> Places:
-    """Where the columns of groups of one layout are.
+def locate(starts: np.ndarray, rows: np.ndarray, counts: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> Places:
+    """Where the columns of groups are, those of one group after those of the other.
 
     Args:
       starts: where the bytes of each group begin, int64 (g,).
       rows: rows of each group, int64 (g,).
-      codes: uint8 (g, c).
+      counts: columns of each group, int64 (g,); none is 0.
+      codes: of all columns, uint8 (c,).
       sizes: numbers in each column, int64 (c,).
     """
+    group = np.repeat(np.arange(len(counts)), counts)
+    last = np.cumsum(counts) - 1
     own = np.where(codes < len(FORMATS), codes, CONSTANT)
     lengths = _ITEM[own] * sizes
     step = np.where(own == CONSTANT, 0, lengths)
     shared = codes >= SAME_AS
-    lengths = np.where(shared, 0, np.where(own == CONSTANT, lengths, lengths * rows[:, None]))
-    base = np.zeros(codes.shape, np.int64)
+    lengths = np.where(shared, 0, np.where(own == CONSTANT, lengths, lengths * rows[group]))
+    base = np.zeros(len(codes), np.int64)
     position = starts.astype(np.int64)
-    for code in np.flatnonzero(np.bincount(own.ravel(), minlength=1)).tolist():
-        mine = np.where(own == code, lengths, 0)
-        ends = np.cumsum(mine, axis=1)
-        base += np.where(own == code, position[:, None] + ends - mine, 0)
-        position = position + ends[:, -1]
+    for code in np.flatnonzero(np.bincount(own, minlength=1)).tolist():
+        chosen = own == code
+        ends = np.cumsum(np.where(chosen, lengths, 0))
+        totals = np.diff(ends[last], prepend=0)
+        before = position - (ends[last] - totals)
+        base = np.where(chosen, before[group] + ends - lengths, base)
+        position = position + totals
     if not shared.any():
         return Places(base, step, own)
-    target = np.arange(codes.size) - np.where(shared, codes.astype(np.int64) - SAME_AS + 1, 0).ravel()
+    target = np.arange(len(codes)) - np.where(shared, codes.astype(np.int64) - SAME_AS + 1, 0)
     while not np.array_equal(further := target[target], target):  # an earlier column may be that of one before it
         target = further
-    return Places(*(array.ravel()[target].reshape(codes.shape) for array in (base, step, own)))
+    return Places(base[target], step[target], own[target])
 
 
 _ITEM = np.array([dtype.itemsize for dtype in FORMATS], dtype=np.int64)

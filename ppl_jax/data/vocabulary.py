@@ -86,14 +86,14 @@ class Vocabulary:
         found, of_result = self._facts[sites], template_sizes(self._results[result])
         sizes = np.ones(self.layout_columns[number], np.int64)
         if len(sites):
-            place, within = _ramps(found[:, 4])
+            place, within = ramps(found[:, 4])
             sizes[1 : 1 + len(place)] = self._sizes_array[found[place, 5] + within]
         if of_result:
             sizes[-1 - len(of_result) : -1] = of_result
         starts = 1 + np.cumsum(found[:, 4]) - found[:, 4]
         parts = []
         for kind, counts in ((LATENT, found[:, 2] + found[:, 3]), (OBSERVATION, found[:, 2])):
-            place, within = _ramps(np.where(found[:, 0] == kind, counts, 0))
+            place, within = ramps(np.where(found[:, 0] == kind, counts, 0))
             parts.append(starts[place] + within)
         return sizes, np.concatenate(parts)
 
@@ -164,7 +164,7 @@ class Vocabulary:
         return number
 
 
-def _ramps(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ramps(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For counts 2, 0, 3: the places 0, 0, 2, 2, 2, and 0, 1, 0, 1, 2 within each."""
     place = np.repeat(np.arange(len(counts)), counts)
     return place, np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)

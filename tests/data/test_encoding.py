@@ -30,10 +30,10 @@ def columns_of_sizes(sizes):
 
 def decode(codes, data, count, columns):
     """The numbers again, by the places that ``locate`` gives."""
-    places = locate(np.zeros(1, np.int64), np.array([count]), codes[None], columns.sizes)
+    places = locate(np.zeros(1, np.int64), np.array([count]), np.array([len(codes)]), codes, columns.sizes)
     numbers = np.empty((count, int(columns.sizes.sum())))
     for column, (start, size) in enumerate(zip(columns.starts.tolist(), columns.sizes.tolist(), strict=True)):
-        base, step, code = (int(array[0, column]) for array in places)
+        base, step, code = (int(array[column]) for array in places)
         for row in range(count):
             run = np.frombuffer(data, FORMATS[code], size, base + row * step)
             numbers[row, start : start + size] = run
