@@ -1,10 +1,10 @@
 """Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
 
-The public API is what this file names; ``ppl_jax.distributions`` and ``ppl_jax.handlers`` are the two modules that
-users import besides it.
+The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers``, ``ppl_jax.diagnostics`` and
+``ppl_jax.data`` are the modules that users import besides it.
 """
 
-from ppl_jax import data, distributions, handlers
+from ppl_jax import data, diagnostics, distributions, handlers
 from ppl_jax.data import Dataset, open_dataset, save_dataset
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
@@ -45,8 +45,8 @@ __all__ = [
     "save_dataset", "open_dataset", "Dataset", "data",
     # simulators in other processes
     "RemoteModel", "SimulatorError",
-    # what they return
-    "Empirical", "Site", "Trace", "TraceType",
+    # what they return, and whether to trust it
+    "Empirical", "Site", "Trace", "TraceType", "diagnostics",
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",

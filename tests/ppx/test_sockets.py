@@ -258,6 +258,17 @@ def test_a_silent_network_is_noticed_by_heartbeats(monkeypatch):
             mine.request(m.Run(), 30.0)
 
 
+def test_a_simulator_on_the_same_machine_may_be_silent(tmp_path, monkeypatch):
+    """Stopped in a debugger, say: the connection stands, and nobody asked for a time-out."""
+    monkeypatch.setattr(sockets, "HEARTBEAT", 20)
+    monkeypatch.setattr(sockets, "SILENCE", 60)
+    with simulator("gum", f"ipc://{tmp_path}/s") as peer, connected(peer.endpoint, capabilities=NO_MAILBOX) as mine:
+        os.kill(peer.pid, signal.SIGSTOP)
+        assert mine.request(m.Run(), 0.5) is None
+        os.kill(peer.pid, signal.SIGCONT)
+        assert type(mine.receive(30.0)) is m.Sample
+
+
 # -- encryption -------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,8 @@ struct Options {
 // How a model's result becomes numbers; specialised for types that do not convert to an Array.
 template <class Type>
 struct AsArray {
+    static_assert(std::is_constructible_v<Array, const Type &>,
+                  "a model returns nothing, a number, or a vector of numbers; specialise ppx::AsArray for other types");
     static Array from(const Type &value) { return Array(value); }
 };
 
