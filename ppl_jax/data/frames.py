@@ -22,6 +22,7 @@ from ppl_jax.errors import StorageError
 
 VERSION = 1
 SIZE = 64  # bytes of a header
+_SEARCHED = 1 << 20  # bytes that are searched together for the next whole header after a damaged one; a multiple of 8
 _SHARD, _BLOCK, _END = b"PPLSHARD", b"PPLBLOCK", b"PPLCLOSE"
 _OPENING = struct.Struct("<8sII16s16s12sI")  # magic, version, 0, ids of shard and dataset, zeros, checksum
 # magic, bytes of the frame, bytes of the directory, traces, number of the block, 0,
@@ -183,11 +184,14 @@ def _next_frame(file: BinaryIO, identity: bytes, position: int) -> int | None:
 
 def _headers(file: BinaryIO, position: int) -> Iterator[tuple[int, bytes]]:
     """All places, multiples of 8, at which there are 64 bytes that begin like a header."""
-    file.seek(position)
-    data = file.read()
-    for magic in (_BLOCK, _END):
-        found = data.find(magic)
-        while found >= 0:
-            if (position + found) % 8 == 0 and found + SIZE <= len(data):
+    while True:
+        file.seek(position)
+        data = file.read(_SEARCHED + SIZE)
+        found = data.find(_BLOCK[:3])
+        while 0 <= found < _SEARCHED:
+            if found % 8 == 0 and data[found : found + 8] in (_BLOCK, _END) and found + SIZE <= len(data):
                 yield position + found, data[found : found + SIZE]
-            found = data.find(magic, found + 1)
+            found = data.find(_BLOCK[:3], found + 1)
+        if len(data) < _SEARCHED + SIZE:
+            return
+        position += _SEARCHED

@@ -209,6 +209,21 @@ def test_blocks_after_a_damaged_one_that_do_not_need_it_are_read(tmp_path):
         shard.write_bytes(data)
 
 
+def test_the_next_header_is_found_wherever_it_stands(tmp_path, monkeypatch):
+    """The search goes piece by piece; a header may lie across two of them."""
+    prior = ppl.prior(lambda: ppl.sample(ppl.distributions.Normal(0.0, 1.0), name="x"), 30, seed=0, progress=False)
+    with ShardWriter(tmp_path / "set", block_traces=10) as writer:
+        writer.extend(prior.values, prior.log_weights)
+    shard = shard_of(tmp_path / "set")
+    data = bytearray(shard.read_bytes())
+    data[frames.scan(shard).frames[0].start + 9] ^= 1
+    shard.write_bytes(data)
+    for searched in (8, 64, 72, 136, 1 << 20):
+        monkeypatch.setattr(frames, "_SEARCHED", searched)
+        found = frames.scan(shard)
+        assert [frame.number for frame in found.frames] == [1, 2] and found.closed and len(found.problems) == 1
+
+
 def test_a_shard_of_something_else(finished, tmp_path):
     path = copy(finished, tmp_path / "set")
     stranger = path / "000007.shard"
