@@ -164,6 +164,7 @@ def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
     for inner in ambient:
         frame = Frame(inner.fresh(), frame, entry, engine=True)
     token = _STACK.set(frame)
+    del entry, frame  # they refer to each other by way of this very Python frame: a cycle for every execution
     try:
         return model()
     finally:
