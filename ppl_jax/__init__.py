@@ -1,10 +1,11 @@
 """Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
 
-The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers`` and ``ppl_jax.diagnostics`` are
-the modules that users import besides it.
+The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers``, ``ppl_jax.diagnostics`` and
+``ppl_jax.data`` are the modules that users import besides it.
 """
 
-from ppl_jax import diagnostics, distributions, handlers
+from ppl_jax import data, diagnostics, distributions, handlers
+from ppl_jax.data import Dataset, open_dataset, save_dataset
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
     DegenerateWeightsError,
@@ -40,6 +41,8 @@ __all__ = [
     "sample", "observe", "factor", "tag", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # traces on disk
+    "save_dataset", "open_dataset", "Dataset", "data",
     # simulators in other processes
     "RemoteModel", "SimulatorError",
     # what they return, and whether to trust it
