@@ -2,9 +2,9 @@
 
 Served to ``run.py`` by a process of its own (see ``workers.py``). A task ``(number, seed)`` does ``number`` executions,
 burn-in included, and answers {"seconds", "cpu", "start", "mean", "exact", "standard_error", "ess"}: seconds of the call
-and of the core; ``start``, the seconds of a call that do not grow with the number of executions (tracing, and compiling or reading what
-JAX's cache has compiled), measured by a call of ten; the mean of what the program returned, the exact one, and its
-Monte Carlo standard error; and the effective sample size.
+and of the core; ``start``, the seconds of a call that do not grow with the number of executions (tracing, and compiling
+or reading what JAX's cache has compiled), measured by a call of ten; the mean of what the program returned, the exact
+one, and its Monte Carlo standard error; and the effective sample size.
 """
 
 from collections.abc import Callable

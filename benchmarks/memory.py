@@ -49,7 +49,7 @@ def measure(number: int, backend: str, on_disk: bool) -> dict[str, Any]:
     Returns:
       "before", "holding" and "peak": resident set before the work, while the posterior is held, and at most;
       "private": [share of the running time, private resident bytes] over the run; "growth": private bytes per trace
-      between a quarter of the time and the end; "seconds"; "mean" of the posterior; on disk "disk", the bytes of the folder.
+      between a quarter of the time and the end; "seconds"; "mean" of the posterior; "disk", the bytes of the folder.
     """
     SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="posterior-", dir=SCRATCH) as scratch:

@@ -11,6 +11,7 @@ rules.
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ class FrontEnd:
       name: of the model; by default the function's.
       capabilities: what to announce; ``Capability(0)`` makes it a front end of PPX 1.0.0.
       curve: CURVE key pair (public, secret); with it, only encrypted connections are taken.
+      stop_with_parent: whether to stop when the process that started this one has ended; None: if the environment says
+        so, by PPX_STOP_WITH_PARENT=1.
 
     Attributes:
       endpoint: where it is bound.
@@ -66,13 +69,17 @@ class FrontEnd:
         name: str | None = None,
         capabilities: Capability = ALL_CAPABILITIES,
         curve: Curve | None = None,
+        stop_with_parent: bool | None = None,
     ):
+        if stop_with_parent is None:
+            stop_with_parent = os.environ.get("PPX_STOP_WITH_PARENT") == "1"
+        self._parent = os.getppid() if stop_with_parent else None
         self.model = model
         self.name = getattr(model, "__name__", type(model).__name__) if name is None else name
         self.capabilities = capabilities
         self._stop = threading.Event()
         self._in_model = False
-        self._channel = FrontEndChannel(endpoint, curve, self._stop.is_set)
+        self._channel = FrontEndChannel(endpoint, curve, self._is_stopped)
         self.endpoint = self._channel.endpoint
         self._begin(Capability(0))
 
@@ -110,6 +117,9 @@ class FrontEnd:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+    def _is_stopped(self) -> bool:
+        return self._stop.is_set() or (self._parent is not None and os.getppid() != self._parent)
 
     def stop(self) -> None:
         """Makes ``serve`` return, from another thread."""
@@ -223,7 +233,7 @@ class FrontEnd:
           TooLarge: it cannot be sent.
           Unwind: something else came.
         """
-        if self._stop.is_set():
+        if self._is_stopped():
             raise _Stopped
         self._send(question)
         try:
@@ -314,7 +324,7 @@ class FrontEnd:
         finally:
             self._in_model = False
             execution.given_up = None  # an exception whose frames hold the execution, and the mailbox's memory
-            if self._stop.is_set():  # said again to a model that has caught it
+            if self._is_stopped():  # said again to a model that has caught it
                 raise _Stopped
         return result, None
 

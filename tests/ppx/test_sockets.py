@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 from simulators import front_end, gum, simulator
@@ -163,6 +164,24 @@ def test_a_signal_ends_a_front_end_and_removes_its_file(tmp_path, number, model)
         assert os.listdir(tmp_path) == []
         with pytest.raises(ppx.PeerLost):
             mine.request(m.Run(), 30.0) if model == "gum" else mine.receive(30.0)
+
+
+def test_a_front_end_stops_with_the_process_that_started_it(tmp_path):
+    """If it was told to: here by the environment, as RemoteModel does."""
+    endpoint = f"ipc://{tmp_path}/s"
+    command = [sys.executable, str(Path(__file__).with_name("simulators.py")), "gum", endpoint]
+    starter = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", starter, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PPX_STOP_WITH_PARENT": "1"},
+    ) as parent:  # fmt: skip
+        served = psutil.Process(int(parent.stdout.readline()))
+        with connected(endpoint) as mine:
+            assert type(mine.request(m.Run(), 30.0)) is m.Sample
+            parent.kill()
+            parent.wait()
+            assert served.wait(30.0) is None  # not our child: there is no status
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_that_somebody_else_made_meanwhile_stays(tmp_path):
