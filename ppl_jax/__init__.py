@@ -4,6 +4,9 @@ The public API is what this file names; ``ppl_jax.distributions`` and ``ppl_jax.
 users import besides it.
 """
 
+from importlib import import_module
+from typing import Any
+
 from ppl_jax import distributions, handlers
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
@@ -30,6 +33,7 @@ from ppl_jax.infer import (
 )
 from ppl_jax.primitives import Site, factor, observe, sample, tag
 from ppl_jax.traces import Trace, TraceType
+from ppl_jax.train import train
 
 __version__ = "0.1.0"
 
@@ -38,9 +42,20 @@ __all__ = [
     "sample", "observe", "factor", "tag", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # inference compilation
+    "train", "load_network", "nn",
     # what they return
     "Empirical", "Site", "Trace", "TraceType",
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """What needs JAX and Flax is imported when it is asked for."""
+    if name == "nn":
+        return import_module("ppl_jax.nn")
+    if name == "load_network":
+        return import_module("ppl_jax.nn").load_network
+    raise AttributeError(f"module 'ppl_jax' has no attribute {name!r}")

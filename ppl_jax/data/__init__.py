@@ -1,0 +1,1 @@
+"""Traces as training data: what simulators leave behind, made ready for a network."""
