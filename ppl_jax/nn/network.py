@@ -79,7 +79,7 @@ class ProposalModule(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        small = nn.initializers.normal(0.1)
+        small = nn.initializers.normal(0.3)
         self.observer = Observer(config.observed, config.modules, config.observation_dim)
         self.core = make_core(config.core)
         self.addresses = self.param("addresses", small, (config.capacity, _ADDRESS))
@@ -87,6 +87,7 @@ class ProposalModule(nn.Module):
         self.instances = self.param("instances", small, (_COUNTED, _COUNTER))
         self.elements = self.param("elements", small, (_COUNTED, _COUNTER))
         self.previous = nn.Dense(_PREVIOUS)
+        self.wanted = nn.Dense(config.observation_dim)
         self.trunk = [nn.Dense(2 * _FEATURES), nn.Dense(_FEATURES)]
         self.heads = self.param("heads", nn.initializers.normal(0.02), (config.capacity, _FEATURES, config.width))
         self.biases = self.param("biases", nn.initializers.zeros, (config.capacity, config.width))
@@ -130,11 +131,21 @@ class ProposalModule(nn.Module):
         counters = [
             self.instances[jnp.clip(instance - 1, 0, _COUNTED - 1)],
             self.elements[jnp.clip(element, 0, _COUNTED - 1)],
-            0.3 * jnp.log(instance.astype(jnp.float32))[..., None],
+            0.3 * jnp.log1p(jnp.maximum(instance - 1, 0).astype(jnp.float32))[..., None],
             0.3 * jnp.log1p(element.astype(jnp.float32))[..., None],
         ]
+        # What matters of the observations depends on where one is: the tenth draw of a series needs the tenth datum.
+        wanted = 1.0 + self.wanted(jnp.concatenate([address, *counters], axis=-1))
         return jnp.concatenate(
-            [address, embedded, previous, self.families[family], *counters, 0.3 * jnp.clip(place, -10.0, 10.0)], axis=-1
+            [
+                address,
+                embedded * wanted,
+                previous,
+                self.families[family],
+                *counters,
+                0.3 * jnp.clip(place, -10.0, 10.0),
+            ],
+            axis=-1,
         )
 
     def _raw(self, features: jax.Array, inputs: jax.Array, site: jax.Array) -> jax.Array:
@@ -310,7 +321,7 @@ def grow(tree: Any, old: NetworkConfig, new: NetworkConfig, key: jax.Array | Non
         "heads": (new.capacity, _FEATURES, new.width),
         "biases": (new.capacity, new.width),
     }
-    scales = {"addresses": 0.1, "heads": 0.02, "biases": 0.0}
+    scales = {"addresses": 0.3, "heads": 0.02, "biases": 0.0}
     out = dict(tree)
     for number, (name, shape) in enumerate(shapes.items()):
         fresh = np.zeros(shape, np.float32)
