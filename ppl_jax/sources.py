@@ -92,7 +92,7 @@ class TableSource:
         for step in range(first, stop):
             places = np.arange(step * size, min((step + 1) * size, total))
             rounds = places // count
-            orders = {number: orders.get(number, None) for number in np.unique(rounds).tolist()}  # type: ignore[misc]
+            orders = {number: orders.get(number) for number in np.unique(rounds).tolist()}  # type: ignore[misc]
             index = np.empty(len(places), np.int64)
             for number in orders:
                 if orders[number] is None:
@@ -136,7 +136,7 @@ def source_of(
         return TableSource(kept, seed), validation
     if not callable(model):
         raise TypeError(
-            f"train needs a model (a callable without arguments), a dataset, an Empirical or a TraceTable; got {model!r}."
+            f"train needs a callable model without arguments, a dataset, an Empirical or a TraceTable, got {model!r}."
         )
     job = Job(check_model(model), {}, False, 1.0, handlers_in_force(), seed)
     batch_model = choose_backend(backend, job, 0 if backend == "auto" else math.inf)  # type: ignore[arg-type]

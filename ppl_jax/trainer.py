@@ -22,14 +22,15 @@ import optax
 from tqdm.auto import tqdm
 
 from ppl_jax.checkpoints import Checkpoints
-from ppl_jax.data.batches import CallSites, Encoder, Shapes, Tokens, make_batch, observation_shapes, split_points
-from ppl_jax.sources import Source, source_of
+from ppl_jax.data.batches import Batch, Shapes, make_batch, split_points
+from ppl_jax.data.encoding import CallSites, Encoder, Tokens
+from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
 from ppl_jax.infer.runs import check_count
-from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError, UnknownObservationError
 from ppl_jax.nn.cores import core_config
-from ppl_jax.nn.embeddings import Embedding, check_shape, embedding_of
 from ppl_jax.nn.network import Network, NetworkConfig, NetworkError, create_network, grow, grown, loss
+from ppl_jax.nn.observations import observed_in, scaling_in
 from ppl_jax.nn.optimisers import make_optimiser
+from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
 from ppl_jax.streams import check_seed, derive_seed
 
@@ -109,18 +110,18 @@ def prepare(
     look = validation if validation is not None else source.look(min(settings.batch_size, num_traces))
     if network is None:
         config = NetworkConfig(
-            *_observed(look, observe_embeddings),
+            *observed_in(look, observe_embeddings),
             core_config(core),
             components=check_count("mixture_components", mixture_components),
             prior_share=float(prior_share),
         )
-        network = create_network(config, _scaling(look, config), CallSites(), derive_seed(seed, _PARAMETERS))
+        network = create_network(config, scaling_in(look, config), CallSites(), derive_seed(seed, _PARAMETERS))
     return Trainer(network, settings, source, validation, look)
 
 
 def use_compilation_cache() -> None:
     """Has JAX keep what it compiles from run to run, unless the user has said where or that it should not."""
-    if jax.config.jax_compilation_cache_dir is None and "JAX_ENABLE_COMPILATION_CACHE" not in os.environ:
+    if jax.config.values.get("jax_compilation_cache_dir") is None and "JAX_ENABLE_COMPILATION_CACHE" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "ppl_jax" / "jax"))
 
@@ -205,9 +206,7 @@ class Trainer:
         """One step on the traces of a table; the loss, perhaps still being computed."""
         tokens, observations, presence = self.encoder.encode(table)
         self._make_room(tokens)
-        batch = make_batch(
-            tokens, observations, presence, self.shapes, self.settings.batch_size, self.config.categories
-        )
+        batch = self._batch(tokens, observations, presence, self.shapes)
         step, _ = self._functions()
         before = step._cache_size()
         self.state, value = step(self.scaling, self.state, batch)
@@ -215,6 +214,11 @@ class Trainer:
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
         self.step += 1
         return value
+
+    def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray, shapes: Shapes) -> Batch:
+        config = self.config
+        size = self.settings.batch_size
+        return make_batch(tokens, observations, presence, shapes, size, config.categories, config.capacity)
 
     def validate(self) -> float:
         """The loss on the traces held out."""
@@ -224,9 +228,7 @@ class Trainer:
         for start, stop in split_points(len(self.validation), self.settings.batch_size):
             tokens, observations, presence = self.encoder.encode(self.validation[start:stop])
             self._make_room(tokens)
-            batch = make_batch(
-                tokens, observations, presence, self.validation_shapes, self.settings.batch_size, self.config.categories
-            )
+            batch = self._batch(tokens, observations, presence, self.validation_shapes)
             total += float(evaluate(self.scaling, self.state.params, batch)) * (stop - start)
         return total / len(self.validation)
 
@@ -259,9 +261,8 @@ class Trainer:
                         self.checkpoint()
                 self._report(bar, pending, keep=0)
         except KeyboardInterrupt:
-            warnings.warn(
-                f"Interrupted: returning the network trained for {self.step} steps.", InterruptedRunWarning, stacklevel=3
-            )
+            message = f"Interrupted: returning the network trained for {self.step} steps."
+            warnings.warn(message, InterruptedRunWarning, stacklevel=3)
         except PPLError as error:
             self.checkpoint()
             if isinstance(error, TrainingError):
@@ -419,53 +420,3 @@ def _update(
     new = TrainingState(params, moments, jnp.zeros((), jnp.int32))
     old = state._replace(skipped=state.skipped + 1)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old), jnp.where(finite, value, jnp.nan)
-
-
-def _observed(
-    look: TraceTable, given: Mapping[str, Any] | None
-) -> tuple[tuple[tuple[str, tuple[int, ...], Embedding], ...], tuple[Any, ...]]:
-    """(name, shape, embedding) of each observation, and the users' modules."""
-    shapes = observation_shapes(look)
-    if given is None:
-        given = dict.fromkeys(shapes)
-    elsewhere = {
-        site.name: tuple(site.value)
-        for layout, _ in look.groups()
-        for site in layout.sites
-        if site.name and site.kind == "sample" and site.value is not None
-    }
-    unknown = given.keys() - shapes.keys() - elsewhere.keys()
-    if unknown:
-        raise UnknownObservationError(unknown, shapes.keys() | elsewhere.keys(), len(look))
-    if not given:
-        raise NetworkError(
-            "A network needs observations to propose from, but the model has no named observe. Give the observes names."
-        )
-    observed, modules = [], []
-    for name, entry in given.items():
-        embedding = embedding_of(name, entry)
-        shape = shapes.get(name, elsewhere.get(name, ()))
-        check_shape(name, embedding, shape)
-        if embedding.module is not None:
-            modules.append(embedding.module)
-        observed.append((name, shape, replace(embedding, module=None)))
-    return tuple(observed), tuple(modules)
-
-
-def _scaling(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean and standard deviation of each observation, element by element; a tenth of the overall one at least."""
-    observed = {name: shape for name, shape, _ in config.observed}
-    _, values, presence = Encoder(observed, CallSites()).encode(look)
-    scaling = {}
-    for number, name in enumerate(observed):
-        column = values[name][presence[:, number] > 0.0].astype(np.float64)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # no finite number at all: the fallbacks below
-            column = np.where(np.isfinite(column), column, np.nan)
-            mean, stddev, overall = np.nanmean(column, axis=0), np.nanstd(column, axis=0), np.nanstd(column)
-        stddev = np.maximum(stddev, 0.1 * (overall if overall > 0.0 else 10.0))
-        scaling[name] = (
-            np.nan_to_num(np.asarray(mean, np.float32)),
-            np.nan_to_num(np.asarray(stddev, np.float32), nan=1.0),
-        )
-    return scaling

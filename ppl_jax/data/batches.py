@@ -1,403 +1,27 @@
 """Batches: traces of any types as padded arrays of few shapes, ready for one compiled training step.
 
-The controlled latents of a trace become *tokens*, one for each scalar element, in order of execution. A batch is a grid
-of ``rows`` by ``length`` tokens in which traces stand one behind the other, each wholly in one row, as parcels in lorries:
-little of the grid is empty although lengths differ, and a shape serves every mixture of trace types. A minibatch is
-therefore simply a number of traces drawn at random, its mean loss is an unbiased estimate, and nothing is compiled for a
-trace type, only for a shape of the grid. Shapes come from a coarse scale (``Shapes``), and one that was compiled is
-preferred to a slightly better one that was not.
-
-What a token says of its place in the program is the number of its call site (``CallSites``), the instance and, within a
-vector, the element: parameters belong to the call site.
+A batch is a grid of rows by columns in which the tokens of traces stand one behind the other, each trace wholly in one
+row, as parcels in lorries: little of the grid is empty although lengths differ, and a shape serves every mixture of
+trace types. A minibatch is therefore simply a number of traces drawn at random, its mean loss is an unbiased estimate,
+and nothing is compiled for a trace type, only for a shape of the grid. Shapes are of a coarse scale (``Shapes``), and
+one that was compiled is preferred to a slightly better one that was not.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.data.frames import (
-    CATEGORY,
-    COUNT,
-    LINE,
-    LOGARITHM,
-    MOST_CATEGORIES,
-    MOST_ELEMENTS,
-    MOST_PARAMETERS,
-    PRIOR,
-    Frames,
-    blank,
-    conditional_normals,
-    coordinates,
-    family_number,
-    frame_of,
-    frames_of,
-    is_vectorised,
-    log_priors,
-    log_stretch,
-)
-from ppl_jax.distributions.layouts import FAMILIES, count_numbers, rebuild
-from ppl_jax.errors import ObservationError
-from ppl_jax.primitives import OBSERVE, SAMPLE, Site
-from ppl_jax.storage import RowLayout, TraceTable
-from ppl_jax.storage.layouts import SiteLayout
+from ppl_jax.data.encoding import IMPOSSIBLE, Tokens
+from ppl_jax.data.frames import COUNT, LINE, Frames
 
-IMPOSSIBLE = -1e9  # the log probability of a category that cannot occur: finite, so that gradients are
+BLOCK = 16  # cells of one call site that stand together
 _FARTHEST = 1e6  # coordinates beyond are cut, so that float32 squares them
 
-
-class CallSites:
-    """Call sites by number: the rows of the tables of parameters. Row 0 stands for all that are unknown.
-
-    Args:
-      known: (address, family) of rows 1, 2, ...
-    """
-
-    def __init__(self, known: Iterable[tuple[str, str]] = ()):
-        self._rows = {(address, family): row for row, (address, family) in enumerate(known, start=1)}
-
-    def row(self, address: str, family: str) -> int:
-        """The row of a call site, 0 if it is unknown."""
-        return self._rows.get((address, family), 0)
-
-    def add(self, address: str, family: str) -> int:
-        """The row of a call site, a new one if it was unknown."""
-        return self._rows.setdefault((address, family), len(self._rows) + 1)
-
-    @property
-    def known(self) -> list[tuple[str, str]]:
-        """(address, family) in order of their rows."""
-        return list(self._rows)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows in use, row 0 included."""
-        return len(self._rows) + 1
-
-
-def doubled(capacity: int, needed: int) -> int:
-    """The capacity, doubled until it suffices."""
-    while capacity < needed:
-        capacity *= 2
-    return capacity
-
-
-def proposable(site: SiteLayout, conditioned: frozenset[str] | set[str]) -> int:
-    """How many tokens a site makes: the elements of a controlled latent that a network can propose for; else 0.
-
-    Args:
-      site: the structure of the site.
-      conditioned: names that will be observed at inference; they are no latents then.
-    """
-    if site.kind != SAMPLE or site.observed or not site.control or site.value is None:
-        return 0
-    if site.name is not None and site.name in conditioned:
-        return 0
-    family, elements = site.distribution[0], math.prod(site.value)
-    if elements > MOST_ELEMENTS:
-        return 0
-    if family == "Categorical":
-        return elements if site.distribution[1][-1] <= MOST_CATEGORIES else 0
-    if is_vectorised(family) or family == "MultivariateNormal":
-        return elements
-    return 1 if site.value == () and family not in ("Delta", "Factor") else 0
-
-
-# -- tokens ------------------------------------------------------------------------------------------------------------
-
-
-class Tokens(NamedTuple):
-    """The tokens of a number of traces, trace by trace, in order of execution; arrays (n,).
-
-    ``lengths``, (traces,), says how many each trace has; ``log_probs``, (n, categories), is None without categories.
-    ``log_prior`` is the log density of the coordinate ``u`` (see frames) under the prior, given what came before.
-    """
-
-    lengths: np.ndarray
-    site: np.ndarray
-    family: np.ndarray
-    instance: np.ndarray
-    element: np.ndarray
-    frames: Frames
-    u: np.ndarray
-    log_prior: np.ndarray
-    log_probs: np.ndarray | None
-
-
-class _Special(NamedTuple):
-    """A site whose tokens are not read from single numbers: a multivariate normal, or a family without a formula."""
-
-    first: int
-    count: int
-    value_at: int
-    numbers_at: int
-    layout: tuple
-
-
-class TracePlan:
-    """Where in a row the numbers behind each token of one kind of trace stand.
-
-    Args:
-      latents: (site, offset of its value, offset of its distribution's numbers) of the latents that make tokens.
-      observations: name -> (offset, shape) of the observed values; None where there is none.
-      sites: call sites, to which new ones are added.
-    """
-
-    def __init__(
-        self,
-        latents: Sequence[tuple[SiteLayout, int, int]],
-        observations: Mapping[str, tuple[int, tuple[int, ...]] | None],
-        sites: CallSites,
-    ):
-        rows: list[tuple[int, int, int, int, int, list[int], int, int]] = []
-        self.special: list[_Special] = []
-        self.observations = observations
-        for site, value_at, numbers_at in latents:
-            family, *shapes = site.distribution
-            row, number, elements = sites.add(site.address, family), family_number(family), math.prod(site.value)
-            formula = is_vectorised(family)
-            if not formula and family != "Categorical":
-                self.special.append(_Special(len(rows), elements, value_at, numbers_at, site.distribution))
-            places = _places(shapes, site.value) if formula else []
-            for element in range(elements):
-                parameters = [numbers_at + int(column[element]) for column in places]
-                parameters += [numbers_at] * (MOST_PARAMETERS - len(parameters))
-                categories = shapes[0][-1] if family == "Categorical" else 0
-                probs_at = numbers_at + element * categories
-                rows.append(
-                    (row, number, site.instance, element, value_at + element, parameters, probs_at, categories)
-                )
-        self.length = len(rows)
-        columns = list(zip(*rows, strict=True)) if rows else [()] * 8
-        self.site, self.family, self.instance, self.element, self.value_at, _, self.probs_at, self.categories = (
-            np.array(column, np.int64) if k != 5 else np.empty(0) for k, column in enumerate(columns)
-        )
-        self.parameters_at = np.array(columns[5], np.int64).reshape(self.length, MOST_PARAMETERS)
-        self.families = {site.distribution[0] for site, _, _ in latents if is_vectorised(site.distribution[0])}
-
-
-def _places(shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> list[np.ndarray]:
-    """For every parameter, where among the distribution's numbers the one of each element stands."""
-    places, position = [], 0
-    for own in shapes:
-        size = math.prod(own)
-        places.append(np.broadcast_to(np.arange(position, position + size).reshape(own), shape).ravel())
-        position += size
-    return places
-
-
-class Encoder:
-    """Turns traces into tokens and observations; remembers how the kinds of traces it met are laid out.
-
-    Args:
-      observed: name -> shape of the observations that the network is given.
-      sites: call sites; new ones are added.
-    """
-
-    def __init__(self, observed: Mapping[str, tuple[int, ...]], sites: CallSites):
-        self.observed = dict(observed)
-        self.sites = sites
-        self._plans: dict[Any, TracePlan] = {}
-        self._last: tuple[Sequence[RowLayout], list[TracePlan | None]] = ([], [])
-
-    @property
-    def num_trace_types(self) -> int:
-        """Kinds of traces met so far."""
-        return len(self._plans)
-
-    def plans(self, layouts: Sequence[RowLayout], present: list[int]) -> list[TracePlan]:
-        """The plans of the layouts that are present."""
-        if self._last[0] is not layouts:
-            self._last = (layouts, [])
-        plans = self._last[1]
-        plans.extend([None] * (len(layouts) - len(plans)))
-        for kind in present:
-            if plans[kind] is None:
-                plans[kind] = self._plan(layouts[kind])
-        return [plan for kind in present if (plan := plans[kind]) is not None]
-
-    def _plan(self, layout: RowLayout) -> TracePlan:
-        plan = self._plans.get(layout.key)
-        if plan is None:
-            latents = [
-                (site, slot.start, slot.distribution)
-                for site, slot in zip(layout.sites, layout.slots, strict=True)
-                if proposable(site, self.observed.keys())  # type: ignore[arg-type]
-            ]
-            found = {name: self._observation(layout, name) for name in self.observed}
-            plan = self._plans[layout.key] = TracePlan(latents, found, self.sites)
-        return plan
-
-    def _observation(self, layout: RowLayout, name: str) -> tuple[int, tuple[int, ...]] | None:
-        position = layout.position(name)
-        if position is None or layout.sites[position].value is None:
-            return None
-        numbers = layout.numbers(position)
-        if numbers is None or numbers.shape != self.observed[name]:
-            raise ObservationError(
-                _as_site(layout.sites[position]),
-                f"the value has shape {numbers.shape if numbers else 'of no array'}, but the network was made for "
-                f"shape {self.observed[name]}.",
-                "Train on traces whose observations have one shape; pad them in the model if their sizes vary.",
-            )
-        return numbers.start, numbers.shape
-
-    def encode(self, table: TraceTable) -> tuple[Tokens, dict[str, np.ndarray], np.ndarray]:
-        """Tokens, observations and their presence, of all traces of a table.
-
-        Returns:
-          The tokens; name -> float32 (traces, *shape), zero where a trace has no such observation; and which it has,
-          float32 (traces, observations).
-        """
-        present, inverse = np.unique(np.asarray(table.kinds), return_inverse=True)
-        plans = self.plans(table.layouts, present.tolist())
-        starts = np.asarray(table.starts)
-        return (
-            _read_tokens(table.heap, starts, plans, inverse),
-            *_read_observations(table.heap, starts, plans, inverse, self.observed),
-        )
-
-
-def _as_site(layout: SiteLayout) -> Site:
-    site = Site(layout.kind, None, None, layout.name, layout.address, layout.control, layout.observed)
-    site.instance = layout.instance
-    return site
-
-
-def _read_tokens(heap: np.ndarray, starts: np.ndarray, plans: list[TracePlan], inverse: np.ndarray) -> Tokens:
-    """The tokens of the rows at ``starts`` (traces,) of a heap; ``inverse``, (traces,), says which plan each has."""
-    plan_lengths = np.array([plan.length for plan in plans], np.int64)
-    lengths = plan_lengths[inverse]
-    firsts = np.cumsum(lengths) - lengths
-    total = int(lengths.sum())
-    # Token t of trace i is number firsts[i] + t; its plan's columns stand one behind the other, from bases[plan] on.
-    bases = np.cumsum(plan_lengths) - plan_lengths
-    trace = np.repeat(np.arange(len(starts)), lengths)
-    within = np.arange(total) - firsts[trace]
-    at = bases[inverse[trace]] + within
-    row = starts[trace]
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(plan, name) for plan in plans])[at]
-
-    family = column("family")
-    values = np.asarray(heap[row + column("value_at")], np.float64) if total else np.empty(0)
-    parameters_at = np.concatenate([plan.parameters_at for plan in plans])[at]
-    frames, log_prior = blank(total), np.zeros(total)
-    for name in sorted(set().union(*(plan.families for plan in plans))):
-        where = np.flatnonzero(family == family_number(name))
-        count = len(FAMILIES[name].parameters)
-        parameters = np.asarray(heap[row[where, None] + parameters_at[where, :count]], np.float64)
-        _put(frames, where, frames_of(name, parameters))
-        log_prior[where] = log_priors(name, values[where], parameters)
-    for number, plan in enumerate(plans):
-        for special in plan.special:
-            traces = np.flatnonzero(inverse == number)
-            _read_special(heap, starts[traces], firsts[traces], special, frames, log_prior)
-    log_probs = _read_log_probs(heap, row, family, values, parameters_at, column, frames, log_prior)
-    u = coordinates(frames, values)
-    log_prior += log_stretch(frames, u)
-    return Tokens(
-        lengths, column("site"), family, column("instance"), column("element"), frames, u, log_prior, log_probs
-    )
-
-
-def _put(frames: Frames, where: np.ndarray, part: Frames) -> None:
-    for column, values in zip(frames, part, strict=True):
-        column[where] = values
-
-
-def _read_special(
-    heap: np.ndarray, starts: np.ndarray, firsts: np.ndarray, special: _Special, frames: Frames, log_prior: np.ndarray
-) -> None:
-    """Frames and log densities of one multivariate normal, or of a draw of any scalar family, in all its traces."""
-    tokens = firsts[:, None] + special.first + np.arange(special.count)
-    values = np.asarray(heap[starts[:, None] + special.value_at + np.arange(special.count)], np.float64)
-    numbers = heap[starts[:, None] + special.numbers_at + np.arange(count_numbers(special.layout))]
-    if special.layout[0] == "MultivariateNormal":
-        d = special.count
-        means, scales = conditional_normals(numbers[:, :d], numbers[:, d:].reshape(-1, d, d), values)
-        parameters = np.stack([means.ravel(), scales.ravel()], axis=1)
-        _put(frames, tokens.ravel(), frames_of("Normal", parameters))
-        log_prior[tokens.ravel()] = log_priors("Normal", values.ravel(), parameters)
-        return
-    for token, value, row in zip(tokens[:, 0].tolist(), values[:, 0].tolist(), numbers, strict=True):
-        distribution = rebuild(special.layout, row.tolist())
-        frame = frame_of(distribution)
-        for column, number in zip(frames, frame, strict=True):
-            column[token] = number
-        log_prior[token] = float(distribution.log_prob(value)) if frame[0] != PRIOR else 0.0
-
-
-def _read_log_probs(
-    heap: np.ndarray,
-    row: np.ndarray,
-    family: np.ndarray,
-    values: np.ndarray,
-    parameters_at: np.ndarray,
-    column: Any,
-    frames: Frames,
-    log_prior: np.ndarray,
-) -> np.ndarray | None:
-    """Log probabilities of the categories of categorical tokens, (n, most categories); None if there are none."""
-    coins = np.flatnonzero(family == family_number("Bernoulli"))
-    choices = np.flatnonzero(family == family_number("Categorical"))
-    if not len(coins) and not len(choices):
-        return None
-    categories = column("categories")[choices]
-    width = max(2, int(categories.max(initial=2)))
-    probs = np.zeros((len(row), width))
-    if len(coins):
-        yes = np.asarray(heap[row[coins] + parameters_at[coins, 0]], np.float64)
-        probs[coins, 0], probs[coins, 1] = 1.0 - yes, yes
-    if len(choices):
-        places = np.minimum(np.arange(width), categories[:, None] - 1)
-        found = heap[(row[choices] + column("probs_at")[choices])[:, None] + places]
-        probs[choices] = np.where(np.arange(width) < categories[:, None], found, 0.0)
-        frames.kind[choices] = CATEGORY
-        frames.low[choices], frames.high[choices] = 0.0, categories - 1.0
-    with np.errstate(divide="ignore"):
-        log_probs = np.maximum(np.log(probs), IMPOSSIBLE)
-    log_prior[choices] = log_probs[choices, values[choices].astype(np.int64)]
-    return log_probs
-
-
-def _read_observations(
-    heap: np.ndarray,
-    starts: np.ndarray,
-    plans: list[TracePlan],
-    inverse: np.ndarray,
-    observed: Mapping[str, tuple[int, ...]],
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    presence = np.zeros((len(starts), len(observed)), np.float32)
-    for number, (name, shape) in enumerate(observed.items()):
-        offsets = np.array([plan.observations[name][0] if plan.observations[name] else -1 for plan in plans], np.int64)  # type: ignore[index]
-        offset = offsets[inverse]
-        has = offset >= 0
-        size = math.prod(shape)
-        values = np.zeros((len(starts), size), np.float32)
-        values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
-        found[name] = values.reshape(len(starts), *shape)
-        presence[:, number] = has
-    return found, presence
-
-
-def observation_shapes(table: TraceTable) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the named observe statements of a table, in order of appearance."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layout, _ in table.groups():
-        for site in layout.sites:
-            if site.name and site.kind == OBSERVE and site.value is not None:
-                shapes.setdefault(site.name, tuple(site.value))
-    return shapes
-
-
-# -- grids -------------------------------------------------------------------------------------------------------------
+Array = Any  # of numpy, or of JAX inside a compiled step
 
 
 class Batch(NamedTuple):
@@ -405,7 +29,7 @@ class Batch(NamedTuple):
 
     Attributes:
       observations: name -> float32 (B, *shape); ``presence``: float32 (B, observations).
-      count: how many of the B are traces, float32 ().
+      num_traces: how many of the B are traces, float32 ().
       trace: int32 (R, T), the trace of a token; ``start``: bool (R, T), whether it is the trace's first.
       mask: float32 (R, T), 1 for a token, 0 for padding.
       kind, site, family, instance, element: int32 (R, T).
@@ -413,25 +37,31 @@ class Batch(NamedTuple):
       u: float32 (R, T), coordinate of the value; ``bounds``: float32 (R, T, 2), coordinates of the prior's bounds.
       half_bin: float32 (R, T), half the distance of neighbouring integers, in coordinates.
       log_prior: float32 (R, T); ``log_probs``: float32 (R, T, categories), of no width where there are no categories.
+      block_site: int32 (blocks,), the call site of each block of BLOCK cells; ``block_cells``: int32
+        (blocks * BLOCK,), the cells that stand in them, R * T for none; ``cell_place``: int32 (R, T), where each cell
+        stands. Cells of one call site stand together, so that its matrix is read once for all of them.
     """
 
-    observations: dict[str, np.ndarray]
-    presence: np.ndarray
-    count: np.ndarray
-    trace: np.ndarray
-    start: np.ndarray
-    mask: np.ndarray
-    kind: np.ndarray
-    site: np.ndarray
-    family: np.ndarray
-    instance: np.ndarray
-    element: np.ndarray
-    place: np.ndarray
-    u: np.ndarray
-    bounds: np.ndarray
-    half_bin: np.ndarray
-    log_prior: np.ndarray
-    log_probs: np.ndarray
+    observations: Mapping[str, Array]
+    presence: Array
+    num_traces: Array
+    trace: Array
+    start: Array
+    mask: Array
+    kind: Array
+    site: Array
+    family: Array
+    instance: Array
+    element: Array
+    place: Array
+    u: Array
+    bounds: Array
+    half_bin: Array
+    log_prior: Array
+    log_probs: Array
+    block_site: Array
+    block_cells: Array
+    cell_place: Array
 
 
 class Shapes:
@@ -520,8 +150,17 @@ def make_batch(
     shapes: Shapes,
     size: int,
     categories: int,
+    capacity: int,
 ) -> Batch:
-    """The padded batch of at most ``size`` traces; ``categories`` is the width of ``log_probs``, 0 for none."""
+    """The padded batch of at most ``size`` traces.
+
+    Args:
+      tokens, observations, presence: what ``Encoder.encode`` gave.
+      shapes: the shapes in use.
+      size: B.
+      categories: the width of ``log_probs``, 0 for none.
+      capacity: rows of the tables of call sites.
+    """
     count = len(tokens.lengths)
     (rows, length), row, first = shapes.arrange(tokens.lengths)
     firsts = np.cumsum(tokens.lengths) - tokens.lengths
@@ -541,15 +180,16 @@ def make_batch(
     if categories and tokens.log_probs is not None:
         log_probs[cells, : tokens.log_probs.shape[1]] = tokens.log_probs
     padded = {name: _pad(values, size) for name, values in observations.items()}
+    site = grid(tokens.site, np.int32)
     return Batch(
         padded,
         _pad(presence, size),
-        np.float32(count),  # type: ignore[arg-type]
+        np.float32(count),
         grid(trace, np.int32),
         grid(start, bool),
         grid(np.ones(len(trace)), np.float32),
         grid(frames.kind, np.int32),
-        grid(tokens.site, np.int32),
+        site,
         grid(tokens.family, np.int32),
         grid(tokens.instance, np.int32),
         grid(tokens.element, np.int32),
@@ -559,7 +199,26 @@ def make_batch(
         grid(0.5 / scale),
         grid(np.clip(tokens.log_prior, -_FARTHEST, _FARTHEST)),
         log_probs.reshape(rows, length, categories),
+        *_blocks(site, capacity),
     )
+
+
+def _blocks(site: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``block_site``, ``block_cells`` and ``cell_place`` of a grid of call sites; as many blocks as it could need."""
+    flat = site.ravel()
+    counts = np.bincount(flat, minlength=capacity)
+    blocks = -(-counts // BLOCK)
+    most = -(-len(flat) // BLOCK) + min(capacity, len(flat))
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    within = np.arange(len(flat)) - (np.cumsum(counts) - counts)[ordered]
+    place = np.empty(len(flat), np.int32)
+    place[order] = (np.cumsum(blocks) - blocks)[ordered] * BLOCK + within
+    cells = np.full(most * BLOCK, len(flat), np.int32)
+    cells[place] = np.arange(len(flat))
+    block_site = np.zeros(most, np.int32)
+    block_site[: blocks.sum()] = np.repeat(np.arange(len(blocks)), blocks)
+    return block_site, cells, place.reshape(site.shape)
 
 
 def places(frames: Frames) -> np.ndarray:
@@ -590,10 +249,3 @@ def _pad(values: np.ndarray, size: int) -> np.ndarray:
 def split_points(count: int, size: int) -> list[tuple[int, int]]:
     """(start, stop) of consecutive parts of at most ``size`` of ``count``."""
     return list(pairwise([*range(0, count, size), count]))
-
-
-__all__ = [
-    "Batch", "CallSites", "Encoder", "LOGARITHM", "Shapes", "Tokens", "TracePlan", "doubled", "make_batch",
-    "observation_shapes", "pack", "places", "proposable", "rounded_length", "rounded_rows", "split_points",
-    "unit_bounds",
-]  # fmt: skip

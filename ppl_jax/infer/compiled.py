@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from greenlet import getcurrent, greenlet
 
-from ppl_jax.data.batches import IMPOSSIBLE, places
+from ppl_jax.data.batches import places
+from ppl_jax.data.encoding import IMPOSSIBLE
 from ppl_jax.data.frames import (
     CATEGORY,
     MOST_ELEMENTS,
@@ -234,7 +236,8 @@ class Evaluator:
             part = None if log_probs is None else log_probs[where]
             components, share = self._config.components, self._config.prior_share
             values[where], proposed = draw(raw[where], frames.take(where), part, priors, own, components, share)
-            log_priors = np.array([prior.log_prob(_plain(prior, value)) for prior, value in zip(priors, values[where].tolist(), strict=True)])
+            pairs = zip(priors, values[where].tolist(), strict=True)
+            log_priors = np.array([prior.log_prob(_plain(prior, value)) for prior, value in pairs])
             log_density[where] = mixed_with_prior(proposed, log_priors, share)
         for k in np.flatnonzero(~able).tolist():
             prior = tokens[k].prior  # type: ignore[union-attr]
@@ -260,12 +263,11 @@ class Evaluator:
         self._evaluate_blocks(executions, seen, fresh, raw, first=True)
         for key, members in alike.items():
             if key not in self._begun:
-                state = jax.tree.map(lambda leaf, k=members[0]: leaf[executions[k].slot].copy(), self._states)
+                state = jax.tree.map(partial(_row, executions[members[0]].slot), self._states)
                 self._begun[key] = raw[members[0]].copy(), state
             known, state = self._begun[key]
             raw[members] = known
-            slots = [executions[k].slot for k in members]
-            jax.tree.map(lambda leaf, part: leaf.__setitem__(slots, part), self._states, state)
+            self._put([executions[k].slot for k in members], state)
         later = [k for k, execution in enumerate(executions) if execution.previous is not None]
         self._evaluate_blocks(executions, seen, later, raw, first=False)
         return raw
@@ -279,24 +281,25 @@ class Evaluator:
             members = which[low : low + BLOCK]
             slots = [executions[k].slot for k in members]
             token = _columns([executions[k] for k in members], seen[members], first)
-            state = self._nothing if first else jax.tree.map(lambda leaf: _filled(leaf[slots]), self._states)  # noqa: B023
+            state = self._nothing if first else jax.tree.map(partial(_take, slots), self._states)
             started.append((members, slots, self._step(self._params, state, self._embedded, token)))
         for members, slots, (state, numbers) in started:
             raw[members] = np.asarray(numbers)[: len(members)]
-            jax.tree.map(
-                lambda leaf, new: leaf.__setitem__(slots, np.asarray(new)[: len(slots)]),  # noqa: B023
-                self._states,
-                state,
-            )
+            self._put(slots, jax.tree.map(partial(_head, len(slots)), state))
+
+    def _put(self, slots: list[int], state: Any) -> None:
+        """Keeps states, (slots, ...) or the same for all, in slots."""
+        for leaf, new in zip(jax.tree.leaves(self._states), jax.tree.leaves(state), strict=True):
+            leaf[slots] = new
 
 
 def _columns(executions: list[Guided], seen: np.ndarray, first: bool) -> dict[str, np.ndarray]:
     """The inputs of one block, filled up to BLOCK rows."""
-    rows = [
-        (token.row, family_number(token.family), token.instance, token.element, *(execution.previous or (0, 0, 0.0))[:2])
-        for execution in executions
-        if (token := execution.token) is not None
-    ]
+    rows = []
+    for execution in executions:
+        token, previous = execution.token, execution.previous or (0, 0, 0.0)
+        assert token is not None
+        rows.append((token.row, family_number(token.family), token.instance, token.element, *previous[:2]))
     whole = _filled(np.array(rows, np.int32))
     whole[len(rows) :, 2] = 1
     coordinates = np.array([0.0 if first else execution.previous[2] for execution in executions], np.float32)  # type: ignore[index]
@@ -308,6 +311,18 @@ def _columns(executions: list[Guided], seen: np.ndarray, first: bool) -> dict[st
         "first": np.full(BLOCK, first),
         "previous_u": _filled(coordinates),
     }
+
+
+def _row(slot: int, leaf: np.ndarray) -> np.ndarray:
+    return leaf[slot].copy()
+
+
+def _take(slots: list[int], leaf: np.ndarray) -> np.ndarray:
+    return _filled(leaf[slots])
+
+
+def _head(number: int, leaf: Any) -> np.ndarray:
+    return np.asarray(leaf)[:number]
 
 
 def _filled(rows: np.ndarray) -> np.ndarray:
@@ -335,7 +350,8 @@ def frames_of_tokens(tokens: Sequence[Token], categories: int) -> tuple[Frames, 
             parameters = np.array([tokens[k].prior._floats for k in members])
             part = frames_of(family, parameters)
         else:
-            part = Frames(*(np.array(column) for column in zip(*(frame_of(tokens[k].prior) for k in members), strict=True)))
+            each = [frame_of(tokens[k].prior) for k in members]
+            part = Frames(*(np.array(column) for column in zip(*each, strict=True)))
         for column, values in zip(frames, part, strict=True):
             column[members] = values
         if log_probs is None or family not in ("Bernoulli", "Categorical"):

@@ -5,7 +5,7 @@ plain tree of arrays. Tables of call sites can then grow between two steps by pa
 tree, and a compiled step is shared by all networks of one configuration.
 """
 
-from ppl_jax.nn.cores import FeedForward, LSTM, Transformer
+from ppl_jax.nn.cores import LSTM, FeedForward, Transformer
 from ppl_jax.nn.embeddings import Embedding
 from ppl_jax.nn.files import load_network
 from ppl_jax.nn.network import Network, NetworkConfig, create_network

@@ -162,7 +162,7 @@ class FeedForwardCore(nn.Module):
 
 
 class TransformerCore(nn.Module):
-    """See :class:`Transformer`. Its state: how many tokens there were, int32 (n,), and keys and values of the last ones.
+    """See :class:`Transformer`. Its state: how many tokens there were, int32 (n,); keys and values of the last ones.
 
     Keys and values are kept in a ring of ``window`` places, so that a step costs the same however long an execution is.
     Distances between draws enter as a bias learned for each head (a distance is all that a ring can tell).

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl_jax.data.batches import Batch, CallSites
+from ppl_jax.data.batches import Batch
+from ppl_jax.data.encoding import CallSites
 from ppl_jax.data.frames import CATEGORY, COUNT, FAMILY_NUMBERS
 from ppl_jax.errors import PPLError
 from ppl_jax.nn.cores import CoreConfig, State, make_core
@@ -41,7 +42,7 @@ class NetworkError(PPLError, ValueError):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """All that determines the computation, parameters apart. Hashable: what is compiled for one is shared by its equals.
+    """All that determines the computation, parameters apart. Hashable: what is compiled for one serves its equals.
 
     Attributes:
       observed: (name, shape, embedding) of each observation; the embeddings without their modules.
@@ -101,7 +102,12 @@ class ProposalModule(nn.Module):
         embedded = self.observe(batch.observations, batch.presence)[batch.trace]
         before = _previous(batch)
         inputs = self._inputs(embedded, batch.site, batch.family, batch.instance, batch.element, batch.place, *before)
-        return self._raw(self.core(inputs, batch.start), inputs, batch.site)
+        features = self._trunk(self.core(inputs, batch.start), inputs)
+        width = features.shape[-1]
+        cells = jnp.concatenate([features.reshape(-1, width), jnp.zeros((1, width))])[batch.block_cells]
+        blocks = cells.reshape(len(batch.block_site), -1, width)
+        raw = jnp.einsum("bcf,bfw->bcw", blocks, self.heads[batch.block_site])
+        return raw.reshape(-1, self.config.width)[batch.cell_place] + self.biases[batch.site]
 
     def step(self, state: State, embedded: jax.Array, token: Mapping[str, jax.Array]) -> tuple[State, jax.Array]:
         """One token of each of n executions: the next state and the raw numbers (n, width)."""
@@ -109,7 +115,10 @@ class ProposalModule(nn.Module):
         before = (token[name] for name in ("first", "previous_site", "previous_kind", "previous_u"))
         inputs = self._inputs(jnp.broadcast_to(embedded, (len(token["site"]), len(embedded))), *here, *before)
         state, features = self.core.step(state, inputs)
-        return state, self._raw(features, inputs, token["site"])
+        features = self._trunk(features, inputs)
+        # One small matrix for each row: a sum over products keeps it one fused loop, in which rows do not mix.
+        raw = (features[..., None] * self.heads[token["site"]]).sum(axis=-2)
+        return state, raw + self.biases[token["site"]]
 
     def _inputs(
         self,
@@ -148,12 +157,11 @@ class ProposalModule(nn.Module):
             axis=-1,
         )
 
-    def _raw(self, features: jax.Array, inputs: jax.Array, site: jax.Array) -> jax.Array:
+    def _trunk(self, features: jax.Array, inputs: jax.Array) -> jax.Array:
         x = jnp.concatenate([features, inputs], axis=-1)
         for layer in self.trunk:
             x = nn.gelu(layer(x))
-        # One small matrix per token: a sum over products keeps it one fused loop, whose rows do not mix.
-        return (x[..., None] * self.heads[site]).sum(axis=-2) + self.biases[site]
+        return x
 
 
 def _previous(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -289,7 +297,7 @@ def _example(config: NetworkConfig) -> Batch:
     log_probs = np.zeros((1, 1, config.categories), np.float32)
     return Batch(
         observations, presence, np.ones((), np.float32), whole, np.ones((1, 1), bool), real, whole, whole, whole, whole,
-        whole, pair, real, pair, real, real, log_probs,
+        whole, pair, real, pair, real, real, log_probs, np.zeros(1, np.int32), np.zeros(1, np.int32), whole,
     )  # fmt: skip
 
 
@@ -324,7 +332,7 @@ def grow(tree: Any, old: NetworkConfig, new: NetworkConfig, key: jax.Array | Non
     scales = {"addresses": 0.3, "heads": 0.02, "biases": 0.0}
     out = dict(tree)
     for number, (name, shape) in enumerate(shapes.items()):
-        fresh = np.zeros(shape, np.float32)
+        fresh: np.ndarray = np.zeros(shape, np.float32)
         if key is not None:
             fresh = scales[name] * np.array(jax.random.normal(jax.random.fold_in(key, number), shape))
         table = np.asarray(tree[name])
@@ -343,13 +351,13 @@ def loss(
     """
     observations = {name: (batch.observations[name] - scaling[name][0]) / scaling[name][1] for name in scaling}
     batch = batch._replace(observations=observations)
-    raw = ProposalModule(config).apply({"params": params}, batch)
+    raw: Any = ProposalModule(config).apply({"params": params}, batch)
     proposal = log_density(raw, batch, config.components, config.kinds)
     gain = proposal - batch.log_prior
     if config.prior_share > 0.0:
         share = config.prior_share
         gain = jnp.logaddexp(math.log1p(-share) + gain, math.log(share))
-    return -jnp.where(batch.mask > 0.0, gain, 0.0).sum() / batch.count
+    return -jnp.where(batch.mask > 0.0, gain, 0.0).sum() / batch.num_traces
 
 
 @cache

@@ -119,7 +119,8 @@ def _log_bin(u: jax.Array, locations: jax.Array, scales: jax.Array, batch: Any) 
     below = (u - half - locations) / scales
     above = (u + half - locations) / scales
     at_low, at_high = u - half < low, u + half > high
-    inside = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(-jnp.expm1(jnp.minimum(below - above, -1e-6)))
+    share = -jnp.expm1(jnp.minimum(below - above, -1e-6))
+    inside = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(share)
     one_sided = jnp.where(at_low, jax.nn.log_sigmoid(above), jax.nn.log_sigmoid(-below))
     return jnp.where(at_low & at_high, 0.0, jnp.where(at_low | at_high, one_sided, inside))
 
