@@ -62,7 +62,7 @@ def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = Non
                 f"{path} holds the format {data.get('format')!r}, but '{FORMAT}' was expected. Read it with the "
                 "version of ppl_jax that wrote it."
             )
-        with np.load(path / "arrays.npz", allow_pickle=False) as archive:
+        with open(path / "arrays.npz", "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         return network_from_json(data, arrays, modules or {}, str(path))
     except OSError as error:
