@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from tqdm.auto import tqdm
 
 from ppl_jax.checkpoints import Checkpoints
@@ -27,9 +28,19 @@ from ppl_jax.data.encoding import CallSites, Encoder, Tokens
 from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
 from ppl_jax.infer.runs import check_count
 from ppl_jax.nn.cores import core_config
-from ppl_jax.nn.network import Network, NetworkConfig, NetworkError, create_network, grow, grown, loss
+from ppl_jax.nn.network import (
+    Network,
+    NetworkConfig,
+    NetworkError,
+    create_network,
+    grow,
+    grown,
+    loss,
+    num_parameters,
+    unraveller,
+)
 from ppl_jax.nn.observations import observed_in, scaling_in
-from ppl_jax.nn.optimisers import make_optimiser
+from ppl_jax.nn.optimisers import direction, rates, step_of
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
 from ppl_jax.streams import check_seed, derive_seed
@@ -46,7 +57,10 @@ class TrainingError(PPLError, RuntimeError):
 
 
 class TrainingState(NamedTuple):
-    """What a step changes: the parameters, the state of the optimiser, and how many steps in a row were skipped."""
+    """What a step changes: the parameters, the state of the optimiser, and how many steps in a row were skipped.
+
+    The parameters are one vector: an optimiser then compiles to one loop, not to one for each of dozens of arrays.
+    """
 
     params: Any
     optimiser: Any
@@ -79,9 +93,9 @@ class Settings(NamedTuple):
             check_count("patience", self.patience)
         return self._replace(seed=check_seed(self.seed))
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """What is done with gradients."""
-        return make_optimiser(self.optimizer, self.learning_rate, self.schedule, self.clip_norm, self.num_steps)
+    def rates(self) -> Callable[[int], Any]:
+        """The learning rate as a function of the number of the step."""
+        return rates(self.learning_rate, self.schedule, self.num_steps)
 
 
 def prepare(
@@ -141,7 +155,8 @@ class Trainer:
         self, network: Network, settings: Settings, source: Source, validation: TraceTable | None, look: TraceTable
     ):
         self.settings = settings
-        self.optimiser = settings.optimiser()
+        self.optimiser = direction(settings.optimizer, settings.clip_norm)
+        self.rates = settings.rates()
         self.validation_every = max(1, settings.num_steps // VALIDATIONS)
         self.source = source
         self.validation = validation
@@ -153,14 +168,13 @@ class Trainer:
         self.history = list(network.history)
         self.encoder = Encoder(network.observed, self.sites)
         self.shapes, self.validation_shapes = Shapes(), Shapes()
-        params = jax.tree.map(jnp.array, network.params)
-        self.state = TrainingState(params, self.optimiser.init(params), jnp.zeros((), jnp.int32))
+        params = jnp.array(ravel_pytree(network.params)[0])
+        self.state = TrainingState(params, self._moments(params), jnp.zeros((), jnp.int32))
         self.best: Any = None
         self.best_loss, self.waited = math.inf, 0
         self.step, self.num_skipped = 0, 0
         self.num_compilations = 0
         self._checkpoints: Checkpoints | None = None
-        self._compiled: dict[NetworkConfig, tuple[Any, Any]] = {}
         self._make_room(self.encoder.encode(look)[0])
         if self.sites.num_rows == 1:
             raise NoLatentsError(
@@ -179,28 +193,25 @@ class Trainer:
         if new == old:
             return
         key = jax.random.key(np.uint32(derive_seed(self.settings.seed, _GROWTH, new.capacity, new.width) & 0xFFFFFFFF))
-        params, optimiser = self.state.params, self.state.optimiser
-        enlarged = grow(params, old, new, key)
-        moments = optax.tree.map_params(self.optimiser, lambda leaf: leaf, optimiser)
-        moments = jax.tree.map(
-            lambda part: grow(part, old, new, None) if _is_like(part, params) else part,
-            moments,
-            is_leaf=lambda part: _is_like(part, params),
+        enlarged = partial(_enlarged, old, new)
+        self.state = self.state._replace(
+            params=enlarged(key, self.state.params),
+            optimiser=jax.tree.map(partial(enlarged, None), self.state.optimiser, is_leaf=partial(_is_tree, old)),
         )
-        self.state = self.state._replace(params=enlarged, optimiser=moments)
         if self.best is not None:
-            self.best = grow(self.best, old, new, key)
+            self.best = enlarged(key, self.best)
         visits = np.zeros(new.capacity, np.int64)
         visits[: len(self.visits)] = self.visits
         self.config, self.visits = new, visits
 
+    def _moments(self, params: jax.Array) -> Any:
+        """The state of the optimiser before the first step."""
+        named = isinstance(self.settings.optimizer, str)
+        return self.optimiser.init(params if named else unraveller(self.config)(params))
+
     def _functions(self) -> tuple[Any, Any]:
         """The compiled step and the compiled loss for the present configuration."""
-        if self.config not in self._compiled:
-            evaluate = partial(loss, self.config)
-            update = partial(_update, evaluate, self.optimiser)
-            self._compiled[self.config] = jax.jit(update, donate_argnums=1), jax.jit(evaluate)
-        return self._compiled[self.config]
+        return compiled_training(self.config, self.settings.optimizer, self.settings.clip_norm)
 
     def advance(self, table: TraceTable) -> jax.Array:
         """One step on the traces of a table; the loss, perhaps still being computed."""
@@ -209,7 +220,7 @@ class Trainer:
         batch = self._batch(tokens, observations, presence, self.shapes)
         step, _ = self._functions()
         before = step._cache_size()
-        self.state, value = step(self.scaling, self.state, batch)
+        self.state, value = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
         self.num_compilations += step._cache_size() - before
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
         self.step += 1
@@ -305,7 +316,7 @@ class Trainer:
             return False
         if held_out < self.best_loss:
             self.best_loss, self.waited = held_out, 0
-            self.best = jax.tree.map(jnp.array, self.state.params)
+            self.best = jnp.array(self.state.params)
             return False
         self.waited += 1
         return self.waited >= patience
@@ -315,7 +326,7 @@ class Trainer:
         params = self.state.params if self.best is None else self.best
         return Network(
             self.config,
-            jax.tree.map(np.array, params),
+            jax.tree.map(np.array, unraveller(self.config)(params)),
             CallSites(self.sites.known),
             self.visits.copy(),
             self.scaling,
@@ -351,8 +362,8 @@ class Trainer:
             categories=data["categories"],
             kinds=tuple(data["kinds"]),
         )
-        params = grow(self.state.params, old, self.config, None)
-        like = {"params": params, "optimiser": self.optimiser.init(params), "skipped": self.state.skipped}
+        params = _enlarged(old, self.config, None, self.state.params)
+        like = {"params": params, "optimiser": self._moments(params), "skipped": self.state.skipped}
         like |= {"scaling": self.scaling, "visits": np.zeros(self.config.capacity, np.int64)}
         if data["has_best"]:
             like["best"] = params
@@ -404,19 +415,54 @@ class Trainer:
         }
 
 
-def _is_like(part: Any, params: Any) -> bool:
-    """Whether a part of an optimiser's state has the structure of the parameters (moments)."""
-    return isinstance(part, dict) and part.keys() == params.keys()
+def _is_tree(config: NetworkConfig, part: Any) -> bool:
+    """Whether a part of an optimiser's state has the structure of the parameters."""
+    return isinstance(part, dict) and "heads" in part
+
+
+def _enlarged(old: NetworkConfig, new: NetworkConfig, key: jax.Array | None, part: Any) -> Any:
+    """Parameters, or moments of an optimiser, as a vector or tree, in larger tables; anything else as it is."""
+    if _is_tree(old, part):
+        return grow(part, old, new, key)
+    if np.ndim(part) == 1 and len(part) == num_parameters(old):
+        return ravel_pytree(grow(unraveller(old)(part), old, new, key))[0]
+    return part
+
+
+@lru_cache(maxsize=64)
+def compiled_training(config: NetworkConfig, optimizer: Any, clip_norm: float) -> tuple[Any, Any]:
+    """The compiled step and the compiled loss; trainings of one configuration share them.
+
+    The step is ``(scaling, state, batch, rate) -> (state, loss)``, the loss ``(scaling, params, batch) -> loss``.
+    """
+    unravel = unraveller(config)
+
+    def evaluate(scaling: Any, params: jax.Array, batch: Batch) -> jax.Array:
+        return loss(config, scaling, unravel(params), batch)
+
+    update = partial(_update, evaluate, unravel, optimizer, direction(optimizer, clip_norm))
+    return jax.jit(update, donate_argnums=1), jax.jit(evaluate)
 
 
 def _update(
-    evaluate: Callable[..., jax.Array], optimiser: Any, scaling: Any, state: TrainingState, batch: Any
+    evaluate: Callable[..., jax.Array],
+    unravel: Callable[[jax.Array], Any],
+    optimizer: Any,
+    transformation: optax.GradientTransformation,
+    scaling: Any,
+    state: TrainingState,
+    batch: Batch,
+    rate: jax.Array,
 ) -> tuple[TrainingState, jax.Array]:
     """One step; where the loss or the gradient is not finite, nothing changes and the loss is NaN."""
     value, gradient = jax.value_and_grad(evaluate, argnums=1)(scaling, state.params, batch)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
-    updates, moments = optimiser.update(gradient, state.optimiser, state.params)
-    params = optax.apply_updates(state.params, updates)
-    new = TrainingState(params, moments, jnp.zeros((), jnp.int32))
+    if isinstance(optimizer, str):
+        towards, moments = transformation.update(gradient, state.optimiser, state.params)
+        change = step_of(optimizer, towards, state.params, rate, unravel)
+    else:
+        tree, moments = transformation.update(unravel(gradient), state.optimiser, unravel(state.params))
+        change = ravel_pytree(tree)[0]
+    new = TrainingState(state.params + change, moments, jnp.zeros((), jnp.int32))
     old = state._replace(skipped=state.skipped + 1)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old), jnp.where(finite, value, jnp.nan)

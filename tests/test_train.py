@@ -4,13 +4,16 @@ import math
 import warnings
 
 import numpy as np
+import optax
 import programs
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.nn import FeedForward, LSTM
+from ppl_jax.nn import FeedForward
 from ppl_jax.nn.network import NetworkError
+from ppl_jax.nn.optimisers import rates
 from ppl_jax.sources import TableSource
 from ppl_jax.trainer import Settings, Trainer, TrainingError, prepare
 
@@ -19,7 +22,7 @@ SMALL = {"core": CORE, "mixture_components": 3, "batch_size": 64, "learning_rate
 
 
 def trainer_of(model, num_traces=640, **settings):
-    given = Settings(num_traces, settings.pop("batch_size", 64), settings.pop("seed", 0), learning_rate=1e-2, **settings)
+    given = Settings(num_traces, 64, 0, learning_rate=1e-2, **settings)
     return prepare(
         model, given, observe_embeddings=None, core=CORE, mixture_components=3, prior_share=0.02, validation_traces=64,
         network=None, num_workers=1, backend="host",
@@ -47,13 +50,14 @@ def test_the_loss_approaches_the_information_of_the_data():
 
 
 def test_a_training_is_reproducible_and_depends_on_its_seed():
-    first, again, other = (ppl.train(programs.gum, 320, seed=seed, **SMALL) for seed in (1, 1, 2))
+    first, again, other = (ppl.train(programs.gum, 320, seed=seed, validation_traces=0, **SMALL) for seed in (1, 1, 2))
     same(first, again)
     assert first.history != other.history
 
 
-def test_a_training_resumes_bit_for_bit(tmp_path, monkeypatch):
-    whole = ppl.train(programs.gum_marsaglia, 1280, seed=3, patience=50, **SMALL)
+@pytest.mark.parametrize("model", [programs.gum, pytest.param(programs.gum_marsaglia, marks=pytest.mark.slow)])
+def test_a_training_resumes_bit_for_bit(tmp_path, monkeypatch, model):
+    whole = ppl.train(model, 1280, seed=3, patience=50, **SMALL)
     advance, calls = Trainer.advance, []
 
     def interrupted(self, table):
@@ -66,10 +70,10 @@ def test_a_training_resumes_bit_for_bit(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "advance", interrupted)
         with pytest.warns(ppl.InterruptedRunWarning, match="trained for 11 steps"):
-            ppl.train(programs.gum_marsaglia, 1280, **kept)
-    same(whole, ppl.train(programs.gum_marsaglia, 1280, **kept))
+            ppl.train(model, 1280, **kept)
+    same(whole, ppl.train(model, 1280, **kept))
     with pytest.raises(NetworkError, match="batch_size = 64, not 32"):
-        ppl.train(programs.gum_marsaglia, 1280, **{**kept, "batch_size": 32})
+        ppl.train(model, 1280, **{**kept, "batch_size": 32})
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path):
@@ -77,7 +81,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
     for file in (tmp_path / "kept").rglob("*"):
         if file.is_file() and "description" in str(file):
             file.write_bytes(b"{")
-    with pytest.raises(ppl.StorageError, match="checkpoint of step 2 at .* cannot be read"):
+    with pytest.raises(ppl.StorageError, match=r"checkpoint of step 2 at .* cannot be read"):
         ppl.train(programs.gum, 128, seed=0, checkpoint=tmp_path / "kept", **SMALL)
 
 
@@ -100,7 +104,8 @@ def test_stored_traces_are_met_once_a_round():
 
 
 def test_workers_do_not_change_the_result():
-    same(ppl.train(programs.gum, 320, seed=1, **SMALL), ppl.train(programs.gum, 320, seed=1, num_workers=2, **SMALL))
+    one, two = (ppl.train(programs.gum, 320, seed=1, validation_traces=0, num_workers=k, **SMALL) for k in (1, 2))
+    same(one, two)
 
 
 def test_jax_may_run_the_model():
@@ -122,7 +127,8 @@ def test_a_mixed_minibatch_has_the_mean_loss_of_its_traces():
     _, evaluate = trainer._functions()
 
     def loss_of(part):
-        return float(evaluate(trainer.scaling, trainer.state.params, trainer._batch(*trainer.encoder.encode(part), trainer.shapes)))
+        batch = trainer._batch(*trainer.encoder.encode(part), trainer.shapes)
+        return float(evaluate(trainer.scaling, trainer.state.params, batch))
 
     by_type = [table[table.kinds == kind] for kind in np.unique(table.kinds)]
     assert len(by_type) > 2
@@ -133,21 +139,23 @@ def test_a_mixed_minibatch_has_the_mean_loss_of_its_traces():
 
 def test_compilations_do_not_grow_with_trace_types():
     def model():
-        for k in range(ppl.sample(dist.Poisson(6.0), name="n") % 12):
+        for k in range(ppl.sample(dist.Binomial(8, 0.7), name="n")):
             if ppl.sample(dist.Bernoulli(0.5), name=f"coin{k}"):
                 ppl.sample(dist.Normal(0.0, 1.0), name=f"x{k}")
         ppl.observe(dist.Normal(0.0, 1.0), name="y")
 
     trainer = trainer_of(model, 1280)
+    trainer.validation = None
     trainer.run(progress=False)
-    assert trainer.encoder.num_trace_types > 200
-    assert trainer.num_compilations <= len(trainer.shapes.known) <= 6
+    assert trainer.encoder.num_trace_types > 150
+    assert trainer.num_compilations <= len(trainer.shapes.known) <= 4
 
 
 def test_new_call_sites_take_free_rows_and_tables_double():
     def model():
-        k = ppl.sample(dist.Categorical(np.ones(90)), name="which")
+        k = ppl.sample(dist.Categorical(np.ones(40)), name="which")
         ppl.sample(dist.Normal(float(k), 1.0), name="x", address=f"site {k}")
+        ppl.sample(dist.Normal(float(k), 1.0), name="z", address=f"other {k % 30}")
         ppl.observe(dist.Normal(k, 1.0), name="y")
 
     trainer = trainer_of(model, 640)
@@ -155,8 +163,8 @@ def test_new_call_sites_take_free_rows_and_tables_double():
     network = trainer.run(progress=False)
     assert before == 64
     assert network.config.capacity == 128
-    assert network.sites.num_rows == 92
-    assert network.visits[1:92].min() >= 1
+    assert network.sites.num_rows == 72  # one for what is unknown, one for "which", 40 for "x", 30 for "z"
+    assert network.visits[1:72].min() >= 1
     assert np.isfinite([row[1] for row in network.history]).all()
 
 
@@ -166,8 +174,8 @@ def test_early_stopping_returns_the_best_network():
     trainer.validate = lambda: next(values)
     network = trainer.run(progress=False)
     assert [row[2] for row in network.history if not math.isnan(row[2])] == [1.0, 0.5, 0.7]
-    np.testing.assert_array_equal(network.params["biases"], trainer.best["biases"])
-    assert (network.params["biases"] != trainer.state.params["biases"]).any()
+    np.testing.assert_array_equal(ravel_pytree(network.params)[0], trainer.best)
+    assert (trainer.best != trainer.state.params).any()
 
 
 def test_steps_that_are_not_finite_are_skipped_and_told():
@@ -186,6 +194,14 @@ def test_steps_that_are_not_finite_are_skipped_and_told():
     assert all(np.isfinite(leaf).all() for leaf in network.params["trunk_0"].values())
 
 
+def test_rates_follow_their_schedule():
+    assert rates(0.3, "polynomial", 10)(0) == pytest.approx(0.3)
+    assert rates(0.3, "polynomial", 10)(5) == pytest.approx(0.01 + 0.29 * 0.25)
+    assert rates(0.3, "cosine", 10)(10) == pytest.approx(0.01)
+    assert rates(0.3, "constant", 10)(7) == pytest.approx(0.3)
+    assert rates(lambda step: 1.0 / (1 + step), "constant", 10)(3) == 0.25
+
+
 def test_endless_trouble_ends_the_training_with_what_was_learned(monkeypatch):
     trainer = trainer_of(programs.gum, 6400)
     trainer.scaling = {name: (np.float32(np.nan), stddev) for name, (_, stddev) in trainer.scaling.items()}
@@ -194,10 +210,12 @@ def test_endless_trouble_ends_the_training_with_what_was_learned(monkeypatch):
     assert caught.value.network is not None
 
 
-@pytest.mark.parametrize("optimizer", ["adam-larc", "adam"])
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_optimisers_and_schedules_learn(optimizer, schedule):
-    rate = 1e-2 if optimizer == "adam" else 1.0
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "schedule"),
+    [("adam", 1e-2, "cosine"), ("adam-larc", 1.0, "constant"), (optax.sgd(0.1), 1.0, "polynomial")],
+    ids=["adam", "adam-larc", "optax"],
+)
+def test_optimisers_learn(optimizer, rate, schedule):
     trainer = trainer_of(programs.gum, 1280)
     trainer = Trainer(
         trainer.network(), Settings(1280, 64, 0, optimizer, rate, schedule), trainer.source, None, trainer.validation
@@ -210,7 +228,7 @@ def test_optimisers_and_schedules_learn(optimizer, schedule):
 
 
 def test_unknown_names_of_observations_are_told():
-    with pytest.raises(ppl.UnknownObservationError, match="'obs2' .did you mean 'obs0'"):
+    with pytest.raises(ppl.UnknownObservationError, match=r"'obs2' \(did you mean 'obs1'\?\)"):
         ppl.train(programs.gum, 64, observe_embeddings={"obs0": {"dim": 4}, "obs2": {"dim": 4}}, **SMALL)
 
 
@@ -248,7 +266,3 @@ def test_an_image_needs_the_right_embedding():
 def test_wrong_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         ppl.train(**{"model": programs.gum, "num_traces": 64, **SMALL, **settings})
-
-
-def test_an_lstm_is_the_default():
-    assert ppl.train(programs.gum, 1, validation_traces=2, seed=0, progress=False).config.core == LSTM()

@@ -359,12 +359,13 @@ def _read_observations(
     found: dict[str, np.ndarray] = {}
     presence = np.zeros((len(starts), len(observed)), np.float32)
     for number, (name, shape) in enumerate(observed.items()):
-        offsets = np.array([plan.observations[name][0] if plan.observations[name] else -1 for plan in plans], np.int64)  # type: ignore[index]
-        offset = offsets[inverse]
+        places = [plan.observations[name] or (-1,) for plan in plans]
+        offset = np.array([place[0] for place in places], np.int64)[inverse]
         has = offset >= 0
         size = math.prod(shape)
         values = np.zeros((len(starts), size), np.float32)
-        values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and training skips it
+            values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
         found[name] = values.reshape(len(starts), *shape)
         presence[:, number] = has
     return found, presence
