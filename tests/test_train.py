@@ -8,17 +8,16 @@ import optax
 import programs
 import pytest
 from jax.flatten_util import ravel_pytree
+from nn.small_network import SMALL, gum_network
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.nn import FeedForward
 from ppl_jax.nn.network import NetworkError
 from ppl_jax.nn.optimisers import rates
 from ppl_jax.sources import TableSource
 from ppl_jax.trainer import Settings, Trainer, TrainingError, prepare
 
-CORE = FeedForward(16, 1)
-SMALL = {"core": CORE, "mixture_components": 3, "batch_size": 64, "learning_rate": 1e-2, "progress": False}
+CORE = SMALL["core"]
 
 
 def trainer_of(model, num_traces=640, **settings):
@@ -38,7 +37,7 @@ def same(first, second):
 
 
 def test_the_loss_approaches_the_information_of_the_data():
-    network = ppl.train(programs.gum, 16_000, seed=0, **SMALL)
+    network = gum_network()
     # Two observations of variance 2 of a mean of variance 5: half the log of 6 nats.
     information = 0.5 * math.log(6.0)
     held_out = [row[2] for row in network.history if not math.isnan(row[2])]
