@@ -32,7 +32,8 @@ help: ## list the commands
 
 env: system-packages $(STAMP) ## make or refresh .venv and install what is missing (PYTHON=... chooses the interpreter)
 
-# Each line: a command that succeeds when the thing is there, and the Debian package that brings it.
+# Each line: a command that succeeds when the thing is there, and the Debian package that brings it. Without a package marked
+# "optional" everything works but the example and the test that need it.
 define SYSTEM_NEEDS
 command -v cmake : cmake
 command -v c++ : g++
@@ -40,23 +41,28 @@ command -v flatc : flatbuffers-compiler
 echo '#include <zmq.h>' | c++ -E -x c++ - : libzmq3-dev
 echo '#include <flatbuffers/base.h>' | c++ -E -x c++ - : libflatbuffers-dev
 test -x $(BIN)/python || $(PYTHON) -c 'import venv, ensurepip' : python3-venv
+command -v gfortran : gfortran optional
+echo '#include <xtensor/xarray.hpp>' | c++ -E -x c++ - : libxtensor-dev optional
 endef
 export SYSTEM_NEEDS
 
 system-packages:
-	@missing=; \
+	@missing= optional=; \
 	while IFS= read -r line; do \
-	    sh -c "$${line%% : *}" >/dev/null 2>&1 </dev/null || missing="$$missing $${line##* : }"; \
+	    if sh -c "$${line%% : *}" >/dev/null 2>&1 </dev/null; then continue; fi; \
+	    package=$${line##* : }; \
+	    case $$package in *" optional") optional="$$optional $${package% *}";; *) missing="$$missing $$package";; esac; \
 	done <<< "$$SYSTEM_NEEDS"; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ -z "$$missing$$optional" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "env: installing Debian packages:$$missing"; \
+	    echo "env: installing Debian packages:$$missing$$optional"; \
 	    export DEBIAN_FRONTEND=noninteractive; \
 	    apt-get update -qq </dev/null && \
-	        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $$missing </dev/null >/dev/null; \
-	else \
-	    echo "env: these Debian packages are missing:$$missing" >&2; \
-	    echo "env: install them (as root: apt-get install$$missing) and run make again." >&2; \
+	        apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $$missing $$optional \
+	            </dev/null >/dev/null; \
+	elif [ -n "$$missing" ]; then \
+	    echo "env: these Debian packages are missing:$$missing (of use too:$$optional)" >&2; \
+	    echo "env: install them (as root: apt-get install$$missing$$optional) and run make again." >&2; \
 	    exit 1; \
 	fi
 

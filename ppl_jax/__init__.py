@@ -17,6 +17,7 @@ from ppl_jax.errors import (
     ObservationError,
     ParameterError,
     PPLError,
+    SimulatorError,
     StorageError,
     SupportError,
     UnknownObservationError,
@@ -32,6 +33,7 @@ from ppl_jax.infer import (
     smc,
 )
 from ppl_jax.primitives import Site, factor, observe, sample, tag
+from ppl_jax.remote import RemoteModel
 from ppl_jax.traces import Trace, TraceType
 from ppl_jax.train import train
 
@@ -44,6 +46,8 @@ __all__ = [
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
     # inference compilation
     "train", "load_network", "nn",
+    # simulators in other processes
+    "RemoteModel", "SimulatorError",
     # what they return
     "Empirical", "Site", "Trace", "TraceType",
     # what can go wrong

@@ -31,6 +31,17 @@ class ParameterError(PPLError, ValueError):
         self.args = (f"{self.args[0]} ({place})",)
 
 
+class RemoteParameterError(ParameterError):
+    """A simulator found a parameter outside its domain; the text is the simulator's."""
+
+    def __init__(self, text: str):
+        self.family, self.parameter, self.value, self.expected = "", "", None, ""
+        ValueError.__init__(self, text)
+
+    def locate(self, place: str) -> None:
+        """Nothing is added: the text says where."""
+
+
 class SiteError(PPLError):
     """Something is wrong at one site; the message names it."""
 
@@ -75,6 +86,10 @@ class ModelError(PPLError, RuntimeError):
     """The model raised; the original exception is the cause, ``finished`` the traces before it."""
 
 
+class SimulatorError(PPLError, RuntimeError):
+    """A simulator in another process cannot be started or reached, or fails again and again."""
+
+
 class UntraceableModelError(PPLError, TypeError):
     """``backend="jax"`` was asked for a model that JAX cannot trace."""
 
@@ -94,4 +109,11 @@ class InterruptedRunWarning(UserWarning):
 def describe_site(site: Any) -> str:
     """One phrase that identifies a site to a person: its kind, name, address and instance."""
     name = f" '{site.name}'" if site.name else ""
-    return f"{site.kind} site{name} at {site.address or '?'} (instance {site.instance})"
+    calls = (site.address or "?").split("; ")
+    if len(calls) > 2 * _CALLS_SHOWN:  # deep in a recursion
+        left_out = f"... {len(calls) - 2 * _CALLS_SHOWN} calls more ..."
+        calls = [*calls[:_CALLS_SHOWN], left_out, *calls[-_CALLS_SHOWN:]]
+    return f"{site.kind} site{name} at {'; '.join(calls)} (instance {site.instance})"
+
+
+_CALLS_SHOWN = 3  # of a long address, at its beginning and at its end

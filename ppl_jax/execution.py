@@ -102,6 +102,20 @@ class Execution:
     def postprocess(self, site: Site) -> None:
         pass
 
+    def mark(self) -> Any:
+        """What ``rewind`` needs to come back here, the beginning of a pass of a rejection loop."""
+        return len(self.sites), dict(self.counts), self.log_weight
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets the sites since the mark, a pass that was rejected.
+
+        What its draws weigh by their proposals stays in the weight: they steered the loop.
+        """
+        count, counts, log_weight = mark
+        self.log_weight = log_weight + sum(site.log_weight for site in self.sites[count:] if site.is_latent)
+        del self.sites[count:]
+        self.counts = dict(counts)
+
 
 def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ()) -> Trace:
     """Runs the model once under ``execution`` and returns its Trace.

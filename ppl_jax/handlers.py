@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from ppl_jax.distributions.base import Distribution
@@ -44,6 +45,12 @@ class Handler:
 
     model: Model | None = None
 
+    def __post_init__(self) -> None:
+        if self.model is not None and "numpyro" in sys.modules:
+            from ppl_jax.numpyro_bridge import adapt
+
+            object.__setattr__(self, "model", adapt(self.model))
+
     def messenger(self) -> Any:
         raise NotImplementedError
 
@@ -61,11 +68,18 @@ class Handler:
 
     def __enter__(self) -> Any:
         messenger = self.messenger()
-        push(messenger, sys._getframe(1).f_back)
+        push(messenger, _with_statement(sys._getframe(1)))
         return messenger
 
     def __exit__(self, *exception: object) -> None:
         pop()
+
+
+def _with_statement(frame: FrameType) -> FrameType:
+    """The frame of the with statement that ``frame`` enters, perhaps by way of an ExitStack."""
+    while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 # -- seed ------------------------------------------------------------------------------------------------------------
@@ -117,6 +131,15 @@ class _TraceMessenger(Messenger):
 
     def postprocess(self, site: Site) -> None:
         self.sites.append(site)
+
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        return len(self.sites), dict(self.counts)
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets the sites since the mark."""
+        del self.sites[mark[0] :]
+        self.counts = dict(mark[1])
 
     @property
     def trace(self) -> Trace:
@@ -233,6 +256,18 @@ class _ReplayMessenger(Messenger):
             if earlier is not None and reusable(earlier, site):
                 site.value = earlier.value
 
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        return dict(self.counts), self.values
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets a pass that was rejected, and replays nothing in those that follow: the loop would never end."""
+        self.counts, self.values = dict(mark[0]), {}
+
+    def leave(self, mark: Any) -> None:
+        """Replays again after the end of the loop that began at the mark."""
+        self.values = mark[1]
+
 
 @dataclass(frozen=True)
 class replay(Handler):  # noqa: N801
@@ -316,14 +351,31 @@ class control(Handler):  # noqa: N801
 
 
 class _ProposeMessenger(Messenger):
-    __slots__ = ("propose",)
+    """Nothing is proposed in a rejection loop: what its rejected passes weigh would make the weights very unequal."""
+
+    __slots__ = ("loops", "propose")
 
     def __init__(self, propose: Callable[[Site], Distribution | None]):
         self.propose = propose
+        self.loops = 0
+
+    def fresh(self) -> _ProposeMessenger:
+        return _ProposeMessenger(self.propose)
 
     def process(self, site: Site) -> None:
-        if _is_open(site) and site.control:
+        if _is_open(site) and site.control and not self.loops:
             site.proposal = self.propose(site)
+
+    def mark(self) -> Any:
+        """See :meth:`ppl_jax.execution.Execution.mark`."""
+        self.loops += 1
+        return self.loops - 1
+
+    def rewind(self, mark: Any) -> None:
+        """Another pass begins."""
+        self.loops = mark
+
+    leave = rewind
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,42 @@ def forward(kind: str, distribution: Any, value: Any, name: str) -> Any:
     return drawn
 
 
+def settle_in_numpyro(site: Site) -> None:
+    """Passes on a site that our own handlers have seen, where numpyro's are in force outside of them.
+
+    What they gave (data, a fixed value, a stream to draw from) numpyro is told; what they hid it only draws. Proposals
+    are for engines of ours.
+    """
+    import numpyro
+
+    if site.value is None and site.kind in (SAMPLE, OBSERVE) and (site.hidden or site.rng is not None):
+        site.value = _drawn_here(site)
+    if site.hidden:
+        return
+    name = site.name or site.address
+    if site.kind != SAMPLE or site.observed or site.value is None:
+        kind = OBSERVE if site.observed and site.kind == SAMPLE else site.kind
+        site.value = forward(kind, site.distribution, site.value, name)
+        return
+    name = _unused(name)
+    with numpyro.handlers.substitute(data={name: site.value}):
+        forward(SAMPLE, site.distribution, None, name)
+
+
+def _drawn_here(site: Site) -> Any:
+    """A draw that numpyro is not asked for; None where nobody but the operating system has randomness."""
+    import numpyro
+
+    if site.rng is not None:
+        return site.distribution.sample(site.rng)
+    key = numpyro.prng_key()
+    if key is None:
+        return None
+    from ppl_jax.distributions.device import draw
+
+    return draw(site.distribution, key)
+
+
 def entry(frame: FrameType | None) -> FrameType | None:
     """The frame from which numpyro, or else nobody, called the model: addresses count from there.
 
@@ -109,7 +145,10 @@ def _check_support(distribution: Any, value: Any, name: str) -> None:
 
     from ppl_jax.distributions.device import inside_support
 
-    inside = jnp.all(inside_support(distribution, value))
+    inside = inside_support(distribution, value)
+    if inside is True:  # no bounds
+        return
+    inside = jnp.all(inside)
     if is_tracer(inside) or not inside:
         numpyro.factor(_unused(f"{name}_support"), jnp.where(inside, 0.0, -jnp.inf))
 

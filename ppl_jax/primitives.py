@@ -125,14 +125,18 @@ class Messenger(Protocol):
 
 
 class Frame:
-    """A link of the stack: a messenger, the frame outside it, and the Python frame at which the model was entered."""
+    """A link of the stack: a messenger, the frame outside it, and the Python frame at which the model was entered.
 
-    __slots__ = ("entry", "messenger", "outer")
+    ``engine``: whether the outermost messenger is an engine's, beyond which nobody listens.
+    """
 
-    def __init__(self, messenger: Any, outer: Frame | None, entry: FrameType | None):
+    __slots__ = ("engine", "entry", "messenger", "outer")
+
+    def __init__(self, messenger: Any, outer: Frame | None, entry: FrameType | None, engine: bool):
         self.messenger = messenger
         self.outer = outer
         self.entry = entry
+        self.engine = engine
 
 
 _STACK: ContextVar[Frame | None] = ContextVar("ppl_jax_handlers", default=None)
@@ -141,7 +145,10 @@ _STACK: ContextVar[Frame | None] = ContextVar("ppl_jax_handlers", default=None)
 def push(messenger: Messenger, entry: FrameType | None) -> None:
     """Puts a messenger innermost; addresses go on being counted from the outermost entry."""
     outer = _STACK.get()
-    _STACK.set(Frame(messenger, outer, entry if outer is None else outer.entry))
+    if outer is None:
+        _STACK.set(Frame(messenger, None, entry, engine=False))
+    else:
+        _STACK.set(Frame(messenger, outer, outer.entry, outer.engine))
 
 
 def pop() -> None:
@@ -153,9 +160,9 @@ def pop() -> None:
 def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
     """Calls ``model()`` under ``messenger``, with the ``ambient`` ones inside it; nothing further out sees it."""
     entry = sys._getframe()
-    frame = Frame(messenger, None, entry)
+    frame = Frame(messenger, None, entry, engine=True)
     for inner in ambient:
-        frame = Frame(inner.fresh(), frame, entry)
+        frame = Frame(inner.fresh(), frame, entry, engine=True)
     token = _STACK.set(frame)
     try:
         return model()
@@ -183,7 +190,7 @@ def frames() -> Iterator[Frame]:
 
 def send(site: Site, frame: Frame) -> None:
     """Passes a site up the stack, settles its value, and passes it down again."""
-    if frame.outer is None:
+    if frame.outer is None and frame.engine:
         frame.messenger.process(site)
         if site.value is None:
             _settle(site, frame)
@@ -197,6 +204,10 @@ def send(site: Site, frame: Frame) -> None:
         if site.hidden:
             break
         current = current.outer
+    if not frame.engine and numpyro_listens():
+        from ppl_jax.numpyro_bridge import settle_in_numpyro
+
+        settle_in_numpyro(site)
     if site.value is None:
         _settle(site, frame)
     for messenger in reversed(passed):
@@ -217,20 +228,25 @@ def _settle(site: Site, frame: Frame | None) -> None:
 
 
 def sample(
-    distribution: Distribution, name: str | None = None, *, address: str | None = None, control: bool = True
+    distribution: Distribution | Any, name: str | None = None, *, address: str | None = None, control: bool = True
 ) -> Any:
     """Draws a random value: a latent variable of the program.
 
     Args:
-      distribution: from :mod:`ppl_jax.distributions`.
+      distribution: from :mod:`ppl_jax.distributions`; one of numpyro's becomes ours.
       name: how the user refers to it; needed to condition on it or to read it from a trace. Need not be unique.
       address: an explicit call-site id in place of the automatic one.
       control: False for a nuisance draw, recorded but never proposed for.
 
     Returns:
       The value: float, int or numpy array of ``distribution.shape`` (a JAX tracer when the model is being traced).
+
+    Raises:
+      TypeError: ``distribution`` is none.
     """
     frame = _STACK.get()
+    if not isinstance(distribution, Distribution):
+        distribution = _as_distribution(SAMPLE, distribution)
     if frame is None:
         return _unhandled(SAMPLE, distribution, None, name, address, sys._getframe(1))
     if address is None:
@@ -241,7 +257,7 @@ def sample(
 
 
 def observe(
-    distribution: Distribution, value: Any = None, name: str | None = None, *, address: str | None = None
+    distribution: Distribution | Any, value: Any = None, name: str | None = None, *, address: str | None = None
 ) -> Any:
     """Conditions the program on a value having this distribution.
 
@@ -254,8 +270,14 @@ def observe(
 
     Returns:
       The value used: the data, or in a prior run without data a draw from the distribution.
+
+    Raises:
+      TypeError: ``distribution`` is none.
+      ObservationError: the value is missing where an engine weighs it, NaN, or of another shape.
     """
     frame = _STACK.get()
+    if not isinstance(distribution, Distribution):
+        distribution = _as_distribution(OBSERVE, distribution)
     if frame is None:
         return _unhandled(OBSERVE, distribution, value, name, address, sys._getframe(1))
     if address is None:
@@ -268,7 +290,16 @@ def observe(
 
 
 def factor(log_factor: Any, name: str | None = None, *, address: str | None = None) -> None:
-    """Adds ``log_factor`` (a scalar, natural logarithm) to the log joint density of the execution."""
+    """Adds to the log joint density of the execution.
+
+    Args:
+      log_factor: a scalar, natural logarithm; -inf rules the execution out.
+      name: what errors and traces call it.
+      address: an explicit call-site id in place of the automatic one.
+
+    Raises:
+      ParameterError: ``log_factor`` is NaN, +inf or no scalar.
+    """
     frame = _STACK.get()
     distribution = Factor(log_factor)
     if frame is None:
@@ -280,7 +311,16 @@ def factor(log_factor: Any, name: str | None = None, *, address: str | None = No
 
 
 def tag(value: Any, name: str | None = None, *, address: str | None = None) -> Any:
-    """Records ``value`` in the trace under ``name`` without any effect on its probability; returns it."""
+    """Records a value in the trace without any effect on its probability.
+
+    Args:
+      value: anything; what is to be stored on disk must be numbers, arrays, strings, and tuples, lists, dicts of these.
+      name: how it is read, ``trace[name]``.
+      address: an explicit call-site id in place of the automatic one.
+
+    Returns:
+      ``value``.
+    """
     frame = _STACK.get()
     if frame is None:
         return _unhandled(TAG, None, value, name, address, sys._getframe(1))
@@ -290,12 +330,27 @@ def tag(value: Any, name: str | None = None, *, address: str | None = None) -> A
     return value
 
 
+def _as_distribution(kind: str, given: Any) -> Distribution:
+    """One of numpyro's distributions as ours."""
+    if type(given).__module__.startswith("numpyro."):
+        from ppl_jax.distributions.from_numpyro import from_numpyro
+
+        return from_numpyro(given)
+    remedy = f": {kind}(distribution, name={given!r})" if isinstance(given, str) else f", got {given!r}"
+    raise TypeError(f"{kind}: the first argument must be a distribution of ppl_jax.distributions{remedy}.")
+
+
+def numpyro_listens() -> bool:
+    """Whether any of numpyro's handlers are in force."""
+    primitives = sys.modules.get("numpyro.primitives")
+    return primitives is not None and bool(primitives._PYRO_STACK)
+
+
 def _unhandled(
     kind: str, distribution: Any, value: Any, name: str | None, address: str | None, caller: FrameType
 ) -> Any:
     """What a primitive means with no handler of ours: numpyro's, if its handlers are in force, else plain Python."""
-    numpyro_primitives = sys.modules.get("numpyro.primitives")
-    if numpyro_primitives is not None and numpyro_primitives._PYRO_STACK:
+    if numpyro_listens():
         from ppl_jax.numpyro_bridge import entry, forward
 
         return forward(kind, distribution, value, name or address or call_site(caller, entry(caller)))

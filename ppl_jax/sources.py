@@ -7,17 +7,21 @@ goes on with the traces it would have met.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from greenlet import getcurrent, greenlet
 
 from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.host import Job, write_execution
 from ppl_jax.infer.importance import choose_backend
 from ppl_jax.infer.runs import check_count, check_model
-from ppl_jax.infer.workers import in_order
+from ppl_jax.infer.workers import run_in_order
+from ppl_jax.models import Request, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import streams
 
@@ -48,17 +52,26 @@ class ModelSource:
 
     def look(self, number: int) -> TraceTable:
         """The first ``number`` executions."""
-        return self._run(0, number)[0]
+        return next(self.tables(number, 0, 1, number))
 
     def tables(self, size: int, first: int, stop: int, total: int) -> Iterator[TraceTable]:
         """See Source."""
+        start, end = first * size, min(stop * size, total)
+        job = self._job
+        offered = None if self._batch_model is not None else getattr(job.model, "executions", None)
+        blocks = None
+        if offered is not None and not job.ambient:  # a simulator that performs whole executions by itself
+            blocks = offered(Request(job.seed, {}, score=False), start, end)
+        if blocks is not None:
+            with closing(blocks):
+                yield from _divided(blocks, size)
+            return
 
         def task(k: int) -> tuple[TraceTable, np.ndarray]:
-            return self._run((first + k) * size, min((first + k + 1) * size, total))
+            return self._run((first + k) * size, min((first + k + 1) * size, end))
 
         workers = self._num_workers if self._batch_model is None else 1
-        for table, _ in in_order(task, stop - first, workers):
-            yield table
+        yield from _as_iterator(partial(run_in_order, task, -(-(end - start) // size), workers))
 
     def _run(self, start: int, stop: int) -> tuple[TraceTable, np.ndarray]:
         if self._batch_model is not None:
@@ -67,6 +80,36 @@ class ModelSource:
         for rng in streams(self._job.seed, start, stop):
             write_execution(self._job, rng, writer)
         return writer.finish()
+
+
+def _as_iterator(run: Callable[[Callable[..., None]], None]) -> Iterator[TraceTable]:
+    """The tables that ``run(receive)`` hands to ``receive``, one at a time: between two of them it waits."""
+    here = getcurrent()
+    runner = greenlet(run)
+    try:
+        table = runner.switch(lambda table, log_weights: here.switch(table))
+        while not runner.dead:
+            yield table
+            table = runner.switch()
+    finally:
+        if not runner.dead:
+            runner.throw()
+
+
+def _divided(blocks: Iterator[tuple[TraceTable, np.ndarray]], size: int) -> Iterator[TraceTable]:
+    """Tables of ``size`` traces from blocks of any size, in order; the last may be smaller."""
+    writer = TraceWriter()
+    for table, log_weights in blocks:
+        low = 0
+        while low < len(table):
+            high = min(len(table), low + size - len(writer))
+            writer.extend(table[low:high], log_weights[low:high])
+            low = high
+            if len(writer) == size:
+                yield writer.finish()[0]
+                writer = TraceWriter()
+    if len(writer):
+        yield writer.finish()[0]
 
 
 class TableSource:
@@ -140,7 +183,8 @@ def source_of(
         )
     job = Job(check_model(model), {}, False, 1.0, handlers_in_force(), seed)
     batch_model = choose_backend(backend, job, 0 if backend == "auto" else math.inf)  # type: ignore[arg-type]
-    source = ModelSource(job, check_count("num_workers", num_workers), batch_model)
+    check_workers(job.model, check_count("num_workers", num_workers))
+    source = ModelSource(job, num_workers, batch_model)
     if num_validation == 0:
         return source, None
     return source, ModelSource(job._replace(seed=validation_seed), 1, batch_model).look(num_validation)

@@ -86,6 +86,42 @@ class Stream:
         return f"Stream(seed={self.seed}, index={self.index})"
 
 
+class CountedStream:
+    """The stream ``(seed, index)`` from its uniform number ``position`` on; it counts, and can be moved.
+
+    So two sides may draw from one stream in turns, each telling the other how far it came.
+    """
+
+    __slots__ = ("_ahead", "index", "position", "seed")
+
+    def __init__(self, seed: int, index: int, position: int = 0):
+        self.seed = seed
+        self.index = index
+        self.position = position
+        self._ahead: Iterator[float] = _from(seed, index, position)
+
+    def random(self) -> float:
+        """The next uniform."""
+        self.position += 1
+        return next(self._ahead)
+
+    def move_to(self, position: int) -> None:
+        """Goes to another place of the stream."""
+        if position != self.position:
+            self.position = position
+            self._ahead = _from(self.seed, self.index, position)
+
+
+def _from(seed: int, index: int, position: int) -> Iterator[float]:
+    block, skipped = divmod(position, 2)
+    size = PREFETCHED_BLOCKS
+    where = np.array([index], dtype=np.uint64)
+    while True:
+        numbers = uniforms(seed, where, block, size)[0].tolist()
+        yield from numbers[skipped:] if skipped else numbers
+        block, skipped, size = block + size, 0, min(4 * size, 2048)
+
+
 def streams(seed: int, start: int, stop: int) -> Iterator[Stream]:
     """Streams ``(seed, start) ... (seed, stop - 1)`` in order, their first uniforms computed batch by batch."""
     for low in range(start, stop, BATCH):

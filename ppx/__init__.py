@@ -9,9 +9,10 @@ from typing import Any
 from ppx import messages
 from ppx.connection import Connection
 from ppx.constants import ALL_CAPABILITIES, Capability, ErrorCode, SiteKind
-from ppx.decoding import Decoder, decode
+from ppx.decoding import decode
 from ppx.encoding import Encoder, encode
 from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
+from ppx.forms import Decoder
 from ppx.sites import SiteTable
 
 __all__ = [

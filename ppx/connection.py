@@ -13,10 +13,10 @@ from typing import Any
 
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, MAX_MESSAGE, VERSION, Capability, active
-from ppx.decoding import Decoder
 from ppx.encoding import Encoder
 from ppx.errors import OutOfState, PeerLost
-from ppx.mailbox import create
+from ppx.forms import Decoder
+from ppx.mailbox import create, fits_mailbox
 from ppx.sites import SiteTable
 from ppx.sockets import Curve, InferenceChannel
 
@@ -28,14 +28,15 @@ class Connection:
       endpoint: the front end's ZeroMQ endpoint.
       system_name: how this side calls itself.
       capabilities: what this side understands; none makes it speak PPX 1.0.0.
-      capacity: of each area of a mailbox, bytes.
+      capacity: the longest message that a mailbox can hold, bytes: a multiple of 4096, at least 65,536.
       server_key: the front end's public CURVE key; None does not encrypt.
       curve: this side's CURVE key pair.
 
     Attributes:
       active: the capabilities that both sides have.
       peer: the HandshakeResult.
-      sites: the sites that the front end has defined.
+      sites: the sites that the front end has defined; it learns of them by ``sites.receive``, to which every ``traces``
+        must be given that a message brings.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Connection:
         server_key: bytes | None = None,
         curve: Curve | None = None,
     ):
+        if not fits_mailbox(capacity):
+            raise ValueError(f"capacity must be a multiple of 4096 and at least 65536 (bytes), got {capacity!r}.")
         self.endpoint = endpoint
         self.system_name = system_name
         self.capabilities = capabilities
@@ -55,12 +58,19 @@ class Connection:
         self.active = Capability(0)
         self.peer = m.HandshakeResult()
         self.sites = SiteTable()
+        self._keys = (server_key, curve)
         self._channel = InferenceChannel(endpoint, server_key, curve)
+        self._is_new = True
+        self._awaits = False  # an answer
         self._decode = Decoder()
         self._encode = Encoder()
 
-    def handshake(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> m.HandshakeResult:
+    def handshake(
+        self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None
+    ) -> m.HandshakeResult:
         """Agrees with the front end on the capabilities; a mailbox is used from then on, if both can.
+
+        May be called again at any time, also after a time-out or a PeerLost: it begins a new connection.
 
         Args:
           timeout: seconds to wait for the answer; None waits without limit.
@@ -70,6 +80,11 @@ class Connection:
           PeerLost: no answer came.
           OutOfState: the answer is something else.
         """
+        if not self._is_new:
+            self._channel.close()
+            self._channel = InferenceChannel(self.endpoint, *self._keys)
+        self._is_new = self._awaits = False
+        self.active = Capability(0)
         mailbox = shared = None
         ours = self.capabilities
         if Capability.SHARED_MEMORY in ours:
@@ -80,7 +95,9 @@ class Connection:
             message = m.Handshake(self.system_name, VERSION if ours else 0, int(ours), shared)
             answer = self.request(message, timeout, interrupted)
             if answer is None:
-                raise PeerLost(f"no simulator answered at {self.endpoint}" + ("" if timeout is None else f" in {timeout} s"))
+                raise PeerLost(
+                    f"no simulator answered at {self.endpoint}" + ("" if timeout is None else f" in {timeout} s")
+                )
             if type(answer) is not m.HandshakeResult:
                 raise OutOfState(f"the front end answered a Handshake with {answer!r}")
             self.peer = answer
@@ -95,8 +112,18 @@ class Connection:
         return answer
 
     def send(self, message: m.Message) -> None:
-        """Sends a message."""
+        """Sends a message; strictly one for each that is received.
+
+        Raises:
+          OutOfState: the answer to the last one was not received yet.
+          TooLarge: the message passes a limit of the protocol or of the mailbox.
+        """
+        if self._awaits:
+            raise OutOfState(
+                "a message was sent whose answer did not come yet; receive it, or begin anew with handshake()"
+            )
         self._channel.send(self._encode(message))
+        self._awaits = True
 
     def receive(self, timeout: float | None = None, interrupted: Callable[[], bool] | None = None) -> Any:
         """The next message, decoded; None if the time (seconds) ran out or the wait was interrupted.
@@ -106,7 +133,10 @@ class Connection:
           MalformedMessage, UnsupportedMessage: what came is no message.
         """
         data = self._channel.receive(timeout, interrupted)
-        return None if data is None else self._decode(data)
+        if data is None:
+            return None
+        self._awaits = False
+        return self._decode(data)
 
     def request(
         self, message: m.Message, timeout: float | None = None, interrupted: Callable[[], bool] | None = None
@@ -122,5 +152,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

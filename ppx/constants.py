@@ -31,6 +31,8 @@ def active(ours: int, theirs: int) -> Capability:
 
 
 class ErrorCode(IntEnum):
+    """What an Error message is about; PROTOCOL.md, section 6."""
+
     UNKNOWN = 0
     MALFORMED = 1
     OUT_OF_STATE = 2
@@ -42,6 +44,8 @@ class ErrorCode(IntEnum):
 
 
 class SiteKind(IntEnum):
+    """What kind of statement a site is; PROTOCOL.md, section 7."""
+
     SAMPLE = 0
     OBSERVE = 1
     TAG = 2

@@ -1,15 +1,14 @@
-"""From bytes to messages: checks what the fields mean, and remembers the form of messages that come again and again.
+"""From bytes to messages: what the fields that :mod:`ppx.reading` found mean, and whether they fit each other.
 
-A simulator sends messages of the same form many times: only the numbers in them differ. :class:`Decoder` therefore
-keeps, for each form that it has verified, its bytes apart from the numbers (the *skeleton*). Another message with the same
-skeleton needs no second verification, and its numbers are picked out by one ``struct`` call: 2 microseconds in place of 60.
+A message is first made with the places of its numbers (the *draft*), then with the numbers; :mod:`ppx.forms` remembers
+drafts, so that messages that come again and again are decoded by their places alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from operator import itemgetter
+from collections.abc import Iterable
+from itertools import pairwise
 from struct import Struct
 from typing import Any
 
@@ -29,7 +28,7 @@ from ppx.constants import (
 from ppx.errors import MalformedMessage
 from ppx.reading import Hole, Span, read_message
 
-# -- what fields mean ---------------------------------------------------------------------------------------------------
+# -- what fields mean -------------------------------------------------------------------------------------------------
 
 
 def checked_shape(shape: tuple[int, ...]) -> m.Shape:
@@ -140,24 +139,27 @@ def _check_site(kind: SiteKind, layout: m.Layout | None, shape: m.Shape | None) 
         raise MalformedMessage(f"a site of kind {kind.name} cannot have distribution {layout} and value_shape {shape}")
 
 
+def _integers(numbers: Any) -> tuple[int, ...]:
+    return tuple(numbers.tolist()) if isinstance(numbers, np.ndarray) else numbers
+
+
 def _traces(fields: dict[str, Any] | None) -> m.Traces | None:
     """Traces whose ``rows`` is a list of Span yet."""
     if fields is None:
         return None
-    lengths, flat, types = (fields.get(name, ()) for name in ("type_lengths", "type_sites", "types"))
+    lengths, flat = _integers(fields.get("type_lengths", ())), _integers(fields.get("type_sites", ()))
+    types = fields.get("types", ())
     if sum(lengths) != len(flat):
         raise MalformedMessage(f"the types have {sum(lengths)} sites together, but {len(flat)} are given")
-    if types and max(types) >= len(lengths):
-        raise MalformedMessage(f"an execution is of type {max(types)}, but there are {len(lengths)} types")
+    if len(types) and int(np.max(types)) >= len(lengths):
+        raise MalformedMessage(f"an execution is of type {np.max(types)}, but there are {len(lengths)} types")
     type_sites, start = [], 0
     for length in lengths:
         type_sites.append(flat[start : start + length])
         start += length
     errors = tuple([_error(error) for error in fields.get("errors", ())])
     places = [error.execution for error in errors]
-    if any(late <= early for early, late in zip(places, places[1:], strict=False)) or (
-        places and places[-1] >= len(types) + len(errors)
-    ):
+    if any(late <= early for early, late in pairwise(places)) or (places and places[-1] >= len(types) + len(errors)):
         raise MalformedMessage(f"the executions {places[:8]} cannot be those that failed")
     rows = [fields["rows"]] if "rows" in fields else []
     return m.Traces(tuple([_site(site) for site in fields.get("sites", ())]), tuple(type_sites), types, rows, errors)
@@ -177,19 +179,24 @@ def _draws(fields: dict[str, Any] | None, buffer: Any) -> m.Draws | None:
     if "replay" in fields:
         given = fields["replay"]
         values = _take(buffer, [given["values"]] if "values" in given else [])
-        replay = m.Replay(given.get("sites", ()), given.get("instances", ()), values)
+        replay = m.Replay(_integers(given.get("sites", ())), _integers(given.get("instances", ())), values)
         if len(replay.sites) != len(replay.instances):
             raise MalformedMessage(f"a replay of {len(replay.sites)} sites has {len(replay.instances)} instances")
     position = fields.get("position")
     return m.Draws(
-        fields.get("seed", 0), fields.get("first", 0), fields.get("count", 1), position.value if position else 0, policy, replay
+        fields.get("seed", 0),
+        fields.get("first", 0),
+        fields.get("count", 1),
+        position.value if position else 0,
+        policy,
+        replay,
     )
 
 
-# -- messages whose numbers are still Spans -------------------------------------------------------------------------------
+# -- messages whose numbers are still Spans ---------------------------------------------------------------------------
 
 
-def _draft(buffer: Any) -> Any:
+def read_draft(buffer: Any) -> Any:
     """The message with a list of Span where numbers belong, and a Hole where a position belongs."""
     name, fields = read_message(buffer)
     get = fields.get
@@ -199,7 +206,7 @@ def _draft(buffer: Any) -> Any:
         if site == 0 and layout is None:
             raise MalformedMessage("a Sample has neither a distribution nor a site")
         if site:
-            layout, numbers = None, [get("parameters")] if "parameters" in fields else []
+            layout, numbers = None, [fields["parameters"]] if "parameters" in fields else []
         return m.Sample(
             get("address", ""), get("name", ""), layout, numbers, bool(get("control", 1)), site, _traces(get("traces")),
             get("position", 0),
@@ -221,7 +228,11 @@ def _draft(buffer: Any) -> Any:
         return m.Handshake(get("system_name", ""), get("version", 0), get("capabilities", 0), memory)
     if name == "HandshakeResult":
         return m.HandshakeResult(
-            get("system_name", ""), get("model_name", ""), get("version", 0), get("capabilities", 0), get("build_id", "")
+            get("system_name", ""),
+            get("model_name", ""),
+            get("version", 0),
+            get("capabilities", 0),
+            get("build_id", ""),
         )
     if name == "Error":
         return _error(fields)
@@ -235,18 +246,21 @@ def _take(buffer: Any, spans: list[Span]) -> m.Numbers:
     return tuple([number for start, count in spans for number in Struct(f"<{count}d").unpack_from(buffer, start)])
 
 
-_NUMERIC = {
+# Of the messages that come again and again: which fields hold numbers.
+NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
     m.Observe: ("numbers", "value"),
     m.Tag: ("value",),
     m.RunResult: ("value",),
+    m.ObserveResult: (),
+    m.TagResult: (),
 }
 
 
-def _resolve(draft: Any, buffer: Any) -> Any:
+def resolve(draft: Any, buffer: Any) -> Any:
     """The finished message."""
-    numeric = _NUMERIC.get(type(draft))
+    numeric = NUMERIC.get(type(draft))
     if numeric is None:
         return draft
     changes: dict[str, Any] = {name: _take(buffer, getattr(draft, name)) for name in numeric}
@@ -258,7 +272,7 @@ def _resolve(draft: Any, buffer: Any) -> Any:
 
 
 def decode(buffer: Any) -> Any:
-    """The message that the bytes hold, verified throughout; see :class:`Decoder` for a stream of messages.
+    """The message that the bytes hold, verified throughout; see :class:`ppx.Decoder` for a stream of messages.
 
     Args:
       buffer: bytes or a contiguous memoryview of bytes; with or without the file identifier.
@@ -269,148 +283,4 @@ def decode(buffer: Any) -> Any:
     """
     if len(buffer) > MAX_MESSAGE:
         raise MalformedMessage(f"a message of {len(buffer)} bytes is longer than {MAX_MESSAGE}")
-    return _resolve(_draft(buffer), buffer)
-
-
-# -- forms that were seen before --------------------------------------------------------------------------------------------
-
-
-class _Form:
-    """The places of the numbers in messages of one length, and the plans of those skeletons that were verified."""
-
-    __slots__ = ("plans", "unpack_skeleton")
-
-    def __init__(self, skeleton: str):
-        self.unpack_skeleton = Struct(skeleton).unpack
-        self.plans: dict[tuple, Callable[[Any], Any]] = {}
-
-
-def _plan(draft: Any, unpack: Callable, order: Callable | None) -> Callable[[Any], Any]:
-    """A function from a buffer of this form to its message."""
-    make, base, cuts, start = type(draft)._make, list(draft), [], 0
-    fields = draft._fields
-    for name in _NUMERIC[type(draft)]:
-        count = sum(span.count for span in getattr(draft, name))
-        cuts.append((fields.index(name), start, start + count))
-        start += count
-    traces = getattr(draft, "traces", None)
-    rows = (start, start + sum(span.count for span in traces.rows)) if traces is not None else None
-    traces_at = fields.index("traces") if rows else -1
-    position_at = fields.index("position") if isinstance(getattr(draft, "position", None), Hole) else -1
-
-    def fill(buffer: Any) -> Any:
-        values = unpack(buffer)
-        if order is not None:
-            values = order(values)
-        message = base[:]
-        for index, first, last in cuts:
-            message[index] = values[first:last]
-        if rows is not None:
-            message[traces_at] = m.Traces((), traces.type_sites, traces.types, values[rows[0] : rows[1]], ())
-        if position_at >= 0:
-            message[position_at] = values[-1]
-        return make(message)
-
-    return fill
-
-
-class Decoder:
-    """Decodes the messages of one connection; ``decoder(buffer)`` is ``decode(buffer)``, faster for forms seen before.
-
-    Args:
-      max_forms: how many forms are remembered before all are forgotten.
-      max_size: longer messages are not remembered, bytes.
-    """
-
-    __slots__ = ("_count", "_forms", "max_forms", "max_size")
-
-    def __init__(self, max_forms: int = 16_384, max_size: int = 8192):
-        self.max_forms = max_forms
-        self.max_size = max_size
-        self._forms: dict[int, dict[str, _Form]] = {}
-        self._count = 0
-
-    def __call__(self, buffer: Any) -> Any:
-        forms = self._forms.get(len(buffer))
-        if forms is not None:
-            for form in forms.values():
-                plan = form.plans.get(form.unpack_skeleton(buffer))
-                if plan is not None:
-                    return plan(buffer)
-        if len(buffer) > self.max_size:
-            return decode(buffer)
-        draft = _draft(buffer)
-        if type(draft) in _NUMERIC:
-            self._remember(draft, bytes(buffer))
-        return _resolve(draft, buffer)
-
-    def _remember(self, draft: Any, buffer: bytes) -> None:
-        holes = _holes(draft)
-        if holes is None:
-            return
-        ordered = sorted(holes)
-        skeleton, numbers, end = "<", "<", 0
-        for start, count, code in ordered:
-            if start < end:
-                return  # numbers that share bytes
-            skeleton += f"{start - end}s{8 * count}x"
-            numbers += f"{start - end}x{count}{code}"
-            end = start + 8 * count
-        skeleton += f"{len(buffer) - end}s"
-        numbers += f"{len(buffer) - end}x"
-        if not all(_same_form(draft, holes, buffer, pattern) for pattern in (b"\0", b"\xa5")):
-            return
-        if self._count >= self.max_forms:
-            self._forms.clear()
-            self._count = 0
-        forms = self._forms.setdefault(len(buffer), {})
-        if skeleton not in forms and len(forms) >= 16:
-            return  # so many different forms of one length would make the search slow
-        form = forms.setdefault(skeleton, _Form(skeleton))
-        form.plans[form.unpack_skeleton(buffer)] = _plan(draft, Struct(numbers).unpack, _order(holes, ordered))
-        self._count += 1
-
-
-def _holes(draft: Any) -> list[tuple[int, int, str]] | None:
-    """Start, count and code of the numbers of a message in the order of its fields; None where it is not worth it."""
-    spans = [span for name in _NUMERIC[type(draft)] for span in getattr(draft, name)]
-    traces = getattr(draft, "traces", None)
-    if traces is not None:
-        if traces.sites or traces.errors:
-            return None
-        spans += traces.rows
-    holes = [(start, count, "d") for start, count in spans if count]
-    if sum(count for _, count, _ in holes) > m.LONG:
-        return None
-    if isinstance(getattr(draft, "position", None), Hole):
-        holes.append((draft.position.start, 1, "Q"))
-    return holes
-
-
-def _order(holes: list, ordered: list) -> Callable | None:
-    """From values in the order of the bytes to values in the order of the fields; None if that is the same."""
-    if holes == ordered:
-        return None
-    starts, place = {}, 0
-    for start, count, _ in ordered:
-        starts[start] = place
-        place += count
-    return itemgetter(*[starts[start] + k for start, count, _ in holes for k in range(count)])
-
-
-def _same_form(draft: Any, holes: list, buffer: bytes, pattern: bytes) -> bool:
-    """Whether the message stays the same, apart from its numbers, when the bytes of the numbers change.
-
-    It does unless somebody made a message in which a number is also a part of the structure.
-    """
-    changed = bytearray(buffer)
-    for start, count, _ in holes:
-        changed[start : start + 8 * count] = pattern * (8 * count)
-    try:
-        other = _draft(bytes(changed))
-    except Exception:
-        return False
-    position = getattr(draft, "position", None)
-    if isinstance(position, Hole) and isinstance(other.position, Hole):
-        other = other._replace(position=other.position._replace(value=position.value))
-    return bool(type(other) is type(draft) and other == draft)
+    return resolve(read_draft(buffer), buffer)

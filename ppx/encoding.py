@@ -155,7 +155,8 @@ def encode(message: m.Message) -> bytes:
     return bytes(data)
 
 
-# Of the messages that come again and again: which fields hold numbers. The others, and how many numbers there are, make the form.
+# Of the messages that come again and again: which fields hold numbers. The other fields, and how many numbers there
+# are, make the form.
 _NUMERIC: dict[type, tuple[str, ...]] = {
     m.Sample: ("numbers",),
     m.SampleResult: ("value",),
@@ -164,8 +165,11 @@ _NUMERIC: dict[type, tuple[str, ...]] = {
 }
 
 
+_CONSTANT = {kind: encode(kind()) for kind in (m.Run, m.ObserveResult, m.TagResult, m.Reset)}
+
+
 class Encoder:
-    """Encodes the messages of one connection; ``encoder(message)`` is ``encode(message)``, faster for forms seen before.
+    """Encodes a connection's messages; ``encoder(message)`` is ``encode(message)``, faster for forms seen before.
 
     Args:
       max_forms: how many forms are remembered before all are forgotten.
@@ -190,7 +194,8 @@ class Encoder:
         elif kind is m.Tag:
             form = (*message[:3], len(message[3]))
         else:
-            return encode(message)
+            known = _CONSTANT.get(kind)
+            return encode(message) if known is None or any(message) else known
         pack = self._forms.get(form)
         if pack is None:
             if sum(len(getattr(message, name)) for name in _NUMERIC[kind]) > m.LONG:

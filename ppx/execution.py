@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from ppl_jax.primitives import FACTOR, OBSERVE, TAG
 from ppl_jax.primitives import Site as Statement
-from ppl_jax.streams import Stream
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind
-from ppx.errors import MalformedMessage, UnsupportedMessage
+from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
+from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 
@@ -22,14 +22,14 @@ from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 class Unwind(BaseException):
     """Leaves the model because the execution was given up.
 
-    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``data``: a
-    message that came instead of an answer, to be served next.
+    Not an Exception, so that a model that catches those does not stop it. ``answer``: what to send then; ``message``:
+    what came instead of an answer, to be served next.
     """
 
-    def __init__(self, answer: m.Message | None = None, data: Any = None):
+    def __init__(self, answer: m.Message | None = None, message: m.Message | None = None):
         super().__init__("the inference side gave this execution up")
         self.answer = answer
-        self.data = data
+        self.message = message
 
 
 class Asker(Protocol):
@@ -38,60 +38,41 @@ class Asker(Protocol):
     active: Capability
 
     def ask(self, question: m.Message) -> Any:
-        """The answer; leaves the model by an Unwind if there is none."""
-
-
-class PositionedStream:
-    """A random stream that knows how many of its uniforms are used."""
-
-    __slots__ = ("_next", "position")
-
-    def __init__(self, seed: int, index: int, position: int):
-        self._next = Stream(seed, index).random
-        self.position = 0
-        self.skip_to(position)
-
-    def random(self) -> float:
-        """The next uniform."""
-        self.position += 1
-        return self._next()
-
-    def skip_to(self, position: int) -> None:
-        """Takes the uniforms before ``position`` as used.
-
-        Raises:
-          MalformedMessage: it lies behind.
-        """
-        if position < self.position:
-            raise MalformedMessage(f"the random stream is at {self.position}; it cannot go back to {position}")
-        while self.position < position:
-            self._next()
-            self.position += 1
+        """The answer; leaves the model by an Unwind if there is none, by a PPXError if the question cannot be sent."""
 
 
 class Execution:
     """What both kinds have: the last statement's address, for error messages, and checks of what can be sent."""
 
-    __slots__ = ("_given_up", "address", "asker", "rng")
+    __slots__ = ("address", "asker", "given_up", "rng")
 
     def __init__(self, asker: Asker):
         self.asker = asker
         self.address = ""
         self.rng: Any = None
-        self._given_up: Unwind | None = None
+        self.given_up: Unwind | PPXError | None = None
 
     def check(self) -> None:
-        """Raises Unwind, again, if the execution was given up and the model went on all the same."""
-        if self._given_up is not None:
-            raise self._given_up
+        """Raises again what ended the execution, if the model caught it and went on all the same."""
+        if self.given_up is not None:
+            raise self.given_up
 
     def put(self, question: m.Message) -> Any:
         """The answer to a question."""
         try:
             return self.asker.ask(question)
-        except Unwind as unwind:
-            self._given_up = unwind
+        except (Unwind, PPXError) as error:
+            self.given_up = error
             raise
+
+    def refuse(self, text: str) -> MalformedMessage:
+        """The error of an answer that cannot be used; it ends the execution even if the model catches it."""
+        self.given_up = error = MalformedMessage(text, self.address)
+        return error
+
+    def process(self, site: Statement) -> None:
+        """Gives the statement its value."""
+        raise NotImplementedError
 
     def postprocess(self, site: Statement) -> None:
         pass
@@ -110,7 +91,8 @@ class Execution:
         found = as_numbers(site.value)
         if found is None:
             raise UnsupportedMessage(
-                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: only numbers and arrays of them can be sent",
+                f"the tag '{site.name or ''}' is a {type(site.value).__name__}: "
+                "only numbers and arrays of them can be sent",
                 site.address,
             )
         return found
@@ -119,7 +101,7 @@ class Execution:
         """The value that a SampleResult holds for the statement."""
         distribution = site.distribution
         if len(answer.value) != math.prod(distribution.shape):
-            raise MalformedMessage(f"a value of {len(answer.value)} numbers was sent for {distribution!r}", site.address)
+            raise self.refuse(f"a value of {len(answer.value)} numbers was sent for {distribution!r}")
         return from_numbers(distribution.shape, answer.value, distribution.discrete)
 
     def observed(self, site: Statement, data: m.Observation) -> tuple[m.Shape, Any]:
@@ -161,7 +143,9 @@ class PlainExecution(Execution):
             question = m.Sample(site.address, name, layout, numbers, site.control)
             site.value = self.answered(site, self.put(question))
         else:
-            raise UnsupportedMessage("a draw whose value a handler fixed cannot be told to this inference side", site.address)
+            raise UnsupportedMessage(
+                "a draw whose value a handler fixed cannot be told to this inference side", site.address
+            )
 
 
 class Orders:
@@ -228,7 +212,7 @@ class RecordedExecution(Execution):
             self.sample(site, layout, parameters, instance)
 
     def observe(self, site: Statement, layout: m.Layout, parameters: list[float]) -> None:
-        """The data, else the program's value, else a draw; with no orders the inference side supplies what is missing."""
+        """The data, else the program's value, else a draw; with no orders the inference side supplies the value."""
         shape: m.Shape | None = site.distribution.shape
         orders = self.orders
         data = orders.observations.get(site.name) if orders is not None and site.name else None
@@ -271,7 +255,10 @@ class RecordedExecution(Execution):
         question = m.Sample(site=number, numbers=tuple(parameters), traces=self.recorder.take(), position=position)
         answer = self.put(question)
         if rng is not None:
-            rng.skip_to(answer.position)
+            try:
+                rng.skip_to(answer.position)
+            except ValueError as error:
+                raise self.refuse(str(error)) from None
         return self.answered(site, answer)
 
     def finish(self, result: Any) -> None:
@@ -279,8 +266,8 @@ class RecordedExecution(Execution):
         found = None if result is None else as_numbers(result)
         if result is not None and found is None:
             raise UnsupportedMessage(
-                f"the model returned a {type(result).__name__}: only a number, an array of numbers or None can be sent; "
-                "use tag for the rest"
+                f"the model returned a {type(result).__name__}: "
+                "only a number, an array of numbers or None can be sent; use tag for the rest"
             )
         shape, numbers = found or (None, [])
         self.recorder.add(m.Site(SiteKind.RESULT, shape=shape), numbers)

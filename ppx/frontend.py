@@ -4,7 +4,8 @@
     from simulator import model
     ppx.serve(model, "ipc:///tmp/simulator.ipc")
 
-It speaks PPX 1.0.0 with those who speak no more, and the extension with those who do; PROTOCOL.md has the states and rules.
+It speaks PPX 1.0.0 with those who speak no more, and the extension with those who do; PROTOCOL.md has the states and
+rules.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -22,21 +24,22 @@ from ppl_jax.errors import ParameterError
 from ppl_jax.primitives import run_under
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
-from ppx.decoding import Decoder
 from ppx.encoding import Encoder
-from ppx.errors import OutOfState, PeerLost, PPXError, UnsupportedMessage
-from ppx.execution import Execution, Orders, PlainExecution, PositionedStream, RecordedExecution, Unwind
-from ppx.recording import Batch, Recorder, SiteNumbers
+from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
+from ppx.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
+from ppx.forms import Decoder
+from ppx.positions import streams_of
+from ppx.recording import Batch, SiteNumbers
 from ppx.sites import as_numbers
 from ppx.sockets import Curve, FrontEndChannel
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 BATCH_BYTES = 1 << 20  # a RunResult is sent once it has about this size
-_TEXT = 8_000  # characters of an error's text that are sent
+_TEXT = 2_000  # characters of an error's text, and of its address, that are sent
 
 
-class _Terminated(BaseException):
-    """SIGTERM or SIGINT came."""
+class _Stopped(BaseException):
+    """It is time to stop: leaves the model."""
 
 
 class FrontEnd:
@@ -44,8 +47,8 @@ class FrontEnd:
 
     Args:
       model: a function without arguments that calls ppl_jax's primitives.
-      endpoint: ZeroMQ endpoint to bind: ``ipc:///path``, ``tcp://127.0.0.1:5555``. Other machines reach it only if it names
-        an address that they can reach; use ``curve`` then.
+      endpoint: ZeroMQ endpoint to bind: ``ipc:///path``, ``tcp://127.0.0.1:5555``. Other machines reach it only if it
+        names an address that they can reach; use ``curve`` then.
       name: of the model; by default the function's.
       capabilities: what to announce; ``Capability(0)`` makes it a front end of PPX 1.0.0.
       curve: CURVE key pair (public, secret); with it, only encrypted connections are taken.
@@ -68,6 +71,7 @@ class FrontEnd:
         self.name = getattr(model, "__name__", type(model).__name__) if name is None else name
         self.capabilities = capabilities
         self._stop = threading.Event()
+        self._in_model = False
         self._channel = FrontEndChannel(endpoint, curve, self._stop.is_set)
         self.endpoint = self._channel.endpoint
         self._begin(Capability(0))
@@ -83,15 +87,26 @@ class FrontEnd:
 
     def serve(self) -> None:
         """Answers messages until ``stop`` is called or, in the main thread, SIGTERM or SIGINT comes."""
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGINT)}
+        with self.stopped_by_signals(), suppress(_Stopped):
+            message = self._receive()
+            while message is not None:
+                message = self._answer(message)
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """In the main thread, SIGTERM and SIGINT leave the model and end ``serve``, so that ``close`` has its turn."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop.set()
+            if self._in_model:  # elsewhere it is noticed soon, and nothing is left half done
+                raise _Stopped
+
+        handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            data = self._receive()
-            while data is not None:
-                data = self._answer(data)
-        except _Terminated:
-            pass
+            yield
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -107,21 +122,34 @@ class FrontEnd:
     def __enter__(self) -> FrontEnd:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _receive(self) -> Any:
-        """The next message's bytes, None at the end. A mailbox whose other side is gone ends its connection."""
+        """The next message, or the PPXError that says why it is none; None at the end.
+
+        A mailbox whose other side is gone ends its connection.
+        """
         while True:
             try:
-                return self._channel.receive()
+                return self._take()
             except PeerLost:
                 self._begin(Capability(0))
 
-    def _answer(self, data: Any) -> Any:
+    def _take(self) -> Any:
+        data = self._channel.receive()
+        try:
+            return None if data is None else self._decode(data)
+        except PPXError as error:
+            return error.with_traceback(None)  # whose frames would keep the mailbox's memory
+
+    def _answer(self, message: Any) -> Any:
         """Serves a message that came while no execution runs; returns the next one."""
         try:
-            message = self._decode(data)
+            if isinstance(message, PPXError):
+                raise message
             if type(message) is m.Handshake:
                 if self._channel.shares_memory:
                     raise OutOfState("a Handshake travels by ZeroMQ, not through the mailbox")
@@ -130,26 +158,37 @@ class FrontEnd:
             if type(message) is m.Run:
                 answer = self._run(message)
             else:
-                answer = self._refusal(ErrorCode.OUT_OF_STATE, f"no execution runs: {type(message).__name__} is not expected")
+                answer = self._refusal(
+                    ErrorCode.OUT_OF_STATE, f"no execution runs: {type(message).__name__} is not expected"
+                )
         except Unwind as unwind:
             if unwind.answer is None:
-                return self._receive() if unwind.data is None else unwind.data
+                return self._receive() if unwind.message is None else unwind.message
             answer = unwind.answer
         except PPXError as error:
             answer = self._refusal(error.code, error.text, error.address)
-        self._send(answer)
+        try:
+            self._send(answer)
+        except TooLarge as error:
+            self._send(self._refusal(error.code, error.text))
         return self._receive()
 
     def _send(self, answer: m.Message) -> None:
+        """Sends a message.
+
+        Raises:
+          TooLarge: it cannot be sent; nothing was, and what it would have defined is forgotten.
+        """
         try:
             data = self._encode(answer)
-        except PPXError as error:
-            data = self._encode(self._refusal(error.code, error.text, error.address))
-        if len(data) > self._channel.capacity:
-            text = f"a message of {len(data)} bytes is longer than the connection's {self._channel.capacity}"
-            data = self._encode(self._refusal(ErrorCode.TOO_LARGE, text))
-        elif getattr(answer, "traces", None) is not None:
-            self._numbers.pending.clear()
+            if len(data) > self._channel.capacity:
+                raise TooLarge(f"a message of {len(data)} bytes passes the connection's limit {self._channel.capacity}")
+        except TooLarge:
+            self._numbers.forget(0)
+            raise
+        traces = getattr(answer, "traces", None)
+        if traces is not None:
+            self._numbers.sent(len(traces.sites))
         self._channel.send(data)
 
     def _refusal(self, code: ErrorCode, text: str, address: str = "") -> m.Message:
@@ -164,7 +203,11 @@ class FrontEnd:
                 capabilities &= ~Capability.SHARED_MEMORY
         extended = self.capabilities and message.version >= VERSION
         answer = m.HandshakeResult(
-            "ppx-python", self.name, VERSION if extended else 0, int(capabilities), build_id(self.model) if extended else ""
+            "ppx-python",
+            self.name,
+            VERSION if extended else 0,
+            int(capabilities),
+            build_id(self.model) if extended else "",
         )
         self._channel.use(None)
         self._begin(capabilities)
@@ -177,28 +220,33 @@ class FrontEnd:
         """Sends a statement's message and returns its result.
 
         Raises:
+          TooLarge: it cannot be sent.
           Unwind: something else came.
         """
+        if self._stop.is_set():
+            raise _Stopped
         self._send(question)
         try:
-            data = self._channel.receive()
+            answer = self._take()
         except PeerLost:
             self._begin(Capability(0))
             raise Unwind from None
-        if data is None:
-            raise _Terminated
-        try:
-            answer = self._decode(data)
-        except PPXError as error:
-            raise Unwind(self._refusal(error.code, error.text)) from None
+        if answer is None:
+            raise _Stopped
         kind = type(answer)
         if kind is _RESULTS[type(question)]:
             return answer
         if kind is m.Handshake or kind is m.Run:
-            raise Unwind(data=bytes(data))
+            raise Unwind(message=answer)
+        if isinstance(answer, PPXError):
+            raise Unwind(self._refusal(answer.code, answer.text))
         if kind is m.Error and Capability.ERRORS in self.active:
-            raise Unwind(self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address))
-        raise Unwind(self._refusal(ErrorCode.OUT_OF_STATE, f"{kind.__name__} is no answer to {type(question).__name__}"))
+            raise Unwind(
+                self._refusal(ErrorCode.ABORTED, f"given up by the inference side: {answer.text}", answer.address)
+            )
+        raise Unwind(
+            self._refusal(ErrorCode.OUT_OF_STATE, f"{kind.__name__} is no answer to {type(question).__name__}")
+        )
 
     def _run(self, run: m.Run) -> m.Message:
         draws = run.draws if Capability.DRAWS in self.active else None
@@ -207,40 +255,49 @@ class FrontEnd:
         if Capability.SITES in self.active:
             recorded = RecordedExecution(self, self._numbers, None, None)
             _, error = self._execute(recorded)
-            return error or m.RunResult(traces=recorded.recorder.take())
+            return m.RunResult(traces=recorded.recorder.take()) if error is None else error
         plain = PlainExecution(self)
         result, error = self._execute(plain)
         if error is not None:
             return error
         found = None if result is None else as_numbers(result)
         if result is not None and found is None:
-            return self._refusal(ErrorCode.UNSUPPORTED, f"the model returned a {type(result).__name__}, which cannot be sent")
+            return self._refusal(
+                ErrorCode.UNSUPPORTED, f"the model returned a {type(result).__name__}, which cannot be sent"
+            )
         return m.RunResult(*(found or (None, ())))
 
     def _run_draws(self, draws: m.Draws) -> m.RunResult:
-        if draws.policy is not None:
-            self._policy = draws.policy
-        orders = Orders(self._policy, draws.replay, self._numbers)
+        policy = self._policy if draws.policy is None else draws.policy
+        orders = Orders(policy, draws.replay, self._numbers)
+        if draws.count == 0:
+            raise MalformedMessage("a Run of no executions")
         if draws.count > 1 and orders.asks:
             raise UnsupportedMessage("a Run of several executions cannot ask for values")
-        batch, position = Batch(), draws.position
-        for index in range(draws.first, draws.first + draws.count):
-            rng = PositionedStream(draws.seed, index & 0xFFFFFFFFFFFFFFFF, draws.position)
-            execution = RecordedExecution(self, self._numbers, orders, rng)
-            _, error = self._execute(execution)
-            position = rng.position
-            if error is None and _size(execution.recorder) > self._channel.capacity - BATCH_BYTES // 16:
-                error = m.Error(ErrorCode.TOO_LARGE, "the execution has too many statements for one message")
-            if error is None:
-                batch.add(execution.recorder)
-            else:
+        self._policy = policy
+        batch, position, numbers, capacity = Batch(), draws.position, self._numbers, self._channel.capacity
+        for rng in streams_of(draws):
+            execution = RecordedExecution(self, numbers, orders, rng)
+            try:
+                _, error = self._execute(execution)
+            except _Stopped:
+                if len(batch):
+                    break  # what is done is sent before the end
+                raise
+            if error is None and not batch.add(execution.recorder, capacity - numbers.pending_size):
+                if len(batch):
+                    break  # the next Run begins with this one
+                error = m.Error(ErrorCode.TOO_LARGE, f"the execution passes the connection's limit of {capacity} bytes")
+            if error is not None:
                 batch.fail(error)
-            if batch.size >= min(BATCH_BYTES, self._channel.capacity // 4) or self._stop.is_set():
+            position = rng.position
+            if batch.size + numbers.pending_size >= min(BATCH_BYTES, capacity // 2):
                 break
-        return m.RunResult(traces=batch.traces(self._numbers), position=position)
+        return m.RunResult(traces=batch.traces(numbers, capacity), position=position)
 
     def _execute(self, execution: Execution) -> tuple[Any, Any]:
         """Runs the model once: its result and None, or None and the message that tells of its failure."""
+        self._in_model = True
         try:
             result = run_under(execution, self.model)
             execution.check()
@@ -254,18 +311,15 @@ class FrontEnd:
         except (Exception, SystemExit) as error:
             text = f"{type(error).__name__}: {error} ({error_site(error.__traceback__)})"
             return None, self._refusal(ErrorCode.MODEL, text, execution.address)
+        finally:
+            self._in_model = False
+            execution.given_up = None  # an exception whose frames hold the execution, and the mailbox's memory
+            if self._stop.is_set():  # said again to a model that has caught it
+                raise _Stopped
         return result, None
 
 
 _RESULTS: dict[type, type] = {m.Sample: m.SampleResult, m.Observe: m.ObserveResult, m.Tag: m.TagResult}
-
-
-def _size(recorder: Recorder) -> int:
-    return 8 * len(recorder.row) + 4 * len(recorder.sites)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 def build_id(model: Callable[[], Any]) -> str:
@@ -282,5 +336,6 @@ def serve(model: Callable[[], Any], endpoint: str = DEFAULT_ENDPOINT, **options:
 
     The model's errors are sent to the inference side, and the next execution is served.
     """
-    with FrontEnd(model, endpoint, **options) as front_end:
+    with FrontEnd(model, endpoint, **options) as front_end, front_end.stopped_by_signals():
         front_end.serve()
+        front_end.close()

@@ -1,4 +1,4 @@
-"""The two system calls by which processes that share memory wait for each other, and how one sees that the other died."""
+"""The system calls by which processes that share memory wait for each other, and how one sees that the other died."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def _syscall(*types: Any) -> Any:
 
 
 _P, _I, _U = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint
-_wait = _syscall(_P, _I, _U, _P, _P, _U) if _NUMBER else None
-_wake_op = _syscall(_P, _I, _I, _P, _P, _U) if _NUMBER else None
+_wait: Any = _syscall(_P, _I, _U, _P, _P, _U) if _NUMBER else None
+_wake_op: Any = _syscall(_P, _I, _I, _P, _P, _U) if _NUMBER else None
 
+#: Whether this system has what a mailbox needs.
 AVAILABLE = bool(_NUMBER) and hasattr(os, "memfd_create")
 
 

@@ -1,16 +1,19 @@
 """The mailbox: messages between two processes of one machine through shared memory (PROTOCOL.md, section 9).
 
-The inference side creates it as an anonymous file, the front end opens that through /proc. Both then send and receive in
-turns. What is received is a view of the shared memory, good until the receiver sends.
+The inference side creates it as an anonymous file, the front end opens that through /proc. Both then send and receive
+in turns. What is received is a view of the shared memory, good until the receiver sends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
 import os
+import platform
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from struct import Struct
@@ -28,7 +31,11 @@ _TURN = 64 // 4
 _SIDES = (128 // 4, 192 // 4)  # inference side, front end: sleeps, has left, and eight bytes on the message's length
 _LENGTH = Struct("<Q")
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL if hasattr(fcntl, "F_SEAL_SEAL") else 0
-_SPINS = 150 if (os.cpu_count() or 1) > 1 else 0  # some ten microseconds, then sleep
+# On x86-64 stores, and loads, are seen in their order; only a load may overtake an earlier store. That is prevented by
+# any locked instruction, such as taking a lock. Elsewhere system calls stand in for the barriers; they take longer.
+_IN_ORDER = platform.machine() == "x86_64"
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+_SPINS = 150 if _CORES > 1 else 0  # some ten microseconds, then sleep
 
 INFERENCE, FRONT_END = 0, 1
 
@@ -48,6 +55,7 @@ class Mailbox:
         self._own, self._other = _SIDES[side], _SIDES[1 - side]
         self._own_area = _HEADER + side * capacity
         self._other_area = _HEADER + (1 - side) * capacity
+        self._fence = threading.Lock()
         self._peer: Process | None = None
         self._closed = False
 
@@ -71,7 +79,15 @@ class Mailbox:
             raise TooLarge(f"a message of {size} bytes does not fit the mailbox's {self.capacity}")
         self._view[self._own_area : self._own_area + size] = data
         _LENGTH.pack_into(self._view, 4 * self._own + 8, size)
-        self._turn.advance()
+        if not _IN_ORDER:
+            self._turn.advance()
+            return
+        words, fence = self._words, self._fence
+        words[_TURN] = (words[_TURN] + 1) & 0xFFFFFFFF
+        fence.acquire()
+        fence.release()
+        if words[self._other]:
+            self._turn.wake()
 
     def has_message(self) -> bool:
         """Whether it is this side's turn, that is, ``receive`` would return at once."""
@@ -111,6 +127,8 @@ class Mailbox:
                 return None
 
     def _message(self) -> memoryview:
+        if not _IN_ORDER:
+            self._turn.wake()  # for the memory barrier that the system call holds
         (size,) = _LENGTH.unpack_from(self._view, 4 * self._other + 8)
         if size > self.capacity:
             raise PeerLost(f"the mailbox says that a message has {size} bytes, more than its {self.capacity}")
@@ -128,28 +146,38 @@ class Mailbox:
         del self._anchor
         self._words.release()
         self._view.release()
-        try:
+        with contextlib.suppress(BufferError):  # a message is still looked at: the memory goes with its last view
             self._memory.close()
-        except BufferError:
-            pass  # a message is still looked at: the memory goes with its last view
+        del self._memory
         os.close(self._descriptor)
 
     def __enter__(self) -> Mailbox:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
+
+
+def fits_mailbox(capacity: int) -> bool:
+    """Whether a mailbox can have areas of this many bytes."""
+    return capacity >= 65_536 and capacity % 4096 == 0
 
 
 def create(capacity: int = MAX_MESSAGE) -> tuple[Mailbox, SharedMemory] | None:
     """A new mailbox for the inference side and what its handshake says about it; None where there can be none.
 
-    ``capacity``: the longest message, bytes, a multiple of 4096; pages that are never used cost nothing.
+    Args:
+      capacity: the longest message, bytes, a multiple of 4096; pages that are never used cost nothing.
     """
     if not AVAILABLE:
         return None
     size = _HEADER + 2 * capacity
-    descriptor = os.memfd_create("ppx", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        descriptor = os.memfd_create("ppx", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return None
     try:
         os.ftruncate(descriptor, size)
         memory = mmap.mmap(descriptor, size)
@@ -176,8 +204,7 @@ def attach(shared: SharedMemory) -> Mailbox | None:
     try:
         capacity = (shared.size - _HEADER) // 2
         fits = (
-            capacity >= 65_536
-            and capacity % 4096 == 0
+            fits_mailbox(capacity)
             and os.fstat(descriptor).st_size == shared.size == _HEADER + 2 * capacity
             and fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
         )

@@ -1,9 +1,9 @@
 """The messages as values: what decoding gives and encoding takes.
 
-Numbers are kept flat, as a trace's row keeps them. A distribution is its *layout*, ``("Normal", (), ())``, that is the family and
-the shapes of its parameters (for a mixture ``("Mixture", (2,), (layout, layout))``), and its *numbers*, all parameters one after
-the other; a tensor is its shape and its values. Sequences of numbers are tuples of float, or numpy arrays where they are
-long (more than ``LONG``). Strings that are absent on the wire are "".
+Numbers are kept flat, as a trace's row keeps them. A distribution is its *layout*, ``("Normal", (), ())``, that is the
+family and the shapes of its parameters (for a mixture ``("Mixture", (2,), (layout, layout))``), and its *numbers*, all
+parameters one after the other; a tensor is its shape and its values. Sequences of numbers are tuples of float, or numpy
+arrays where they are long (more than ``LONG``). Strings that are absent on the wire are "".
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class SharedMemory(NamedTuple):
 
 
 class Handshake(NamedTuple):
+    """Opens a connection. ``version`` 0 is PPX 1.0.0; ``capabilities``: what the inference side understands."""
+
     system_name: str = ""
     version: int = 0
     capabilities: int = 0
@@ -37,6 +39,8 @@ class Handshake(NamedTuple):
 
 
 class HandshakeResult(NamedTuple):
+    """``capabilities``: those that both sides understand; ``build_id`` changes when addresses may have changed."""
+
     system_name: str = ""
     model_name: str = ""
     version: int = 0
@@ -70,19 +74,21 @@ class Traces(NamedTuple):
     Attributes:
       sites: definitions, in order of their numbers.
       type_sites: for each type its site numbers.
-      types: for each execution that did not fail, its place in ``type_sites``.
+      types: for each execution that did not fail, its place in ``type_sites``; an array of uint32 if they are many.
       rows: the rows of these executions, one after the other.
       errors: the executions that failed.
     """
 
     sites: tuple[Site, ...] = ()
     type_sites: tuple[tuple[int, ...], ...] = ()
-    types: tuple[int, ...] = ()
+    types: Any = ()
     rows: Numbers = ()
     errors: tuple[Error, ...] = ()
 
 
 class Observation(NamedTuple):
+    """The value of every Sample and Observe of that name."""
+
     name: str
     shape: Shape | None
     value: Numbers
@@ -105,21 +111,25 @@ class Replay(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Executions (seed, first) ... (seed, first + count - 1), of whose streams ``position`` uniforms are used already."""
+    """Executions (seed, first) ... (seed, first + count - 1); ``position``: uniforms used before each starts."""
 
     seed: int
     first: int
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # a tuple has a method of that name
     position: int = 0
     policy: Policy | None = None
     replay: Replay | None = None
 
 
 class Run(NamedTuple):
+    """Starts an execution, or those of ``draws``."""
+
     draws: Draws | None = None
 
 
 class RunResult(NamedTuple):
+    """What the model returned, or with Sites the last part of the trace; ``position``: see Draws."""
+
     shape: Shape | None = None
     value: Numbers = ()
     traces: Traces | None = None
@@ -140,12 +150,16 @@ class Sample(NamedTuple):
 
 
 class SampleResult(NamedTuple):
+    """The value of a Sample; ``position``: uniforms of the execution's stream used after it was drawn."""
+
     shape: Shape | None
     value: Numbers
     position: int = 0
 
 
 class Observe(NamedTuple):
+    """``shape`` is None if the inference side supplies the value."""
+
     address: str = ""
     name: str = ""
     layout: Layout | None = None
@@ -155,6 +169,8 @@ class Observe(NamedTuple):
 
 
 class Tag(NamedTuple):
+    """A value to be recorded."""
+
     address: str = ""
     name: str = ""
     shape: Shape | None = None
@@ -162,15 +178,15 @@ class Tag(NamedTuple):
 
 
 class ObserveResult(NamedTuple):
-    pass
+    """Acknowledges an Observe."""
 
 
 class TagResult(NamedTuple):
-    pass
+    """Acknowledges a Tag."""
 
 
 class Reset(NamedTuple):
-    pass
+    """The front end did not expect what came."""
 
 
 Message = (

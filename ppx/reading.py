@@ -3,6 +3,7 @@
 The reader walks a FlatBuffer by the descriptions of :mod:`ppx.tables`. It allocates nothing that the message's own size
 does not pay for: the bytes that it visits are counted, so that tables which refer to each other many times over end as
 a MalformedMessage, not as an endless walk. Vectors of doubles are not copied; they become a Span, where they stand.
+Long vectors of ``uint`` become arrays, the others tuples.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppx.constants import MAX_MIXTURE_DEPTH, MAX_STRING
 from ppx.errors import MalformedMessage, UnsupportedMessage
+from ppx.messages import LONG
 from ppx.tables import SCALARS, TABLES, UNIONS, VECTORS
 
 _U16, _U32, _I32 = Struct("<H").unpack_from, Struct("<I").unpack_from, Struct("<i").unpack_from
@@ -25,7 +29,7 @@ class Span(NamedTuple):
     """``count`` doubles that begin at byte ``start`` of the message."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 class Hole(NamedTuple):
@@ -88,7 +92,7 @@ class _Reader:
         if table_size < 4 or at + table_size > size:
             raise MalformedMessage(f"{kind}: the table is outside the message")
         slots = (vtable_size - 4) >> 1
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, type_, slot, _ in TABLES[kind]:
             if slot >= slots:
                 break
@@ -110,7 +114,16 @@ class _Reader:
         return fields
 
     def union(
-        self, kind: str, type_: str, at: int, table_size: int, offset: int, vtable: int, slot: int, slots: int, depth: int
+        self,
+        kind: str,
+        type_: str,
+        at: int,
+        table_size: int,
+        offset: int,
+        vtable: int,
+        slot: int,
+        slots: int,
+        depth: int,
     ) -> tuple[str, dict[str, Any]] | None:
         if offset == 0:
             return None
@@ -155,6 +168,8 @@ class _Reader:
             return Span(start, count)
         if code == "B":
             return bytes(self.buffer[start : start + count])
+        if code == "I" and count > LONG:
+            return np.frombuffer(self.buffer, "<u4", count, start).copy()
         return Struct(f"<{count}{code}").unpack_from(self.buffer, start)
 
     def string(self, at: int) -> str:

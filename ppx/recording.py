@@ -1,38 +1,78 @@
-"""What a front end keeps of an execution until it is sent: numbers of sites, the row, scopes, and batches of executions."""
+"""What a front end keeps of an execution until it is sent: numbers of sites, the row, scopes, batches of executions."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
+
 from ppx import messages as m
 from ppx.constants import MAX_SITES, SiteKind
+from ppx.encoding import encode
 from ppx.errors import MalformedMessage, TooLarge
 
 
 class SiteNumbers:
-    """The numbers of a connection's sites, and the definitions that the other side does not know yet."""
+    """The numbers of a connection's sites, and which definitions the other side does not know yet.
 
-    __slots__ = ("_numbers", "pending", "sites")
+    Attributes:
+      pending_size: bytes that the definitions take that were not sent yet, at most.
+    """
+
+    __slots__ = ("_numbers", "_sent", "_sites", "_sizes", "pending_size")
 
     def __init__(self) -> None:
         self._numbers: dict[m.Site, int] = {}
-        self.sites: list[m.Site] = []
-        self.pending: list[m.Site] = []
+        self._sites: list[m.Site] = []
+        self._sizes: list[int] = []
+        self._sent = 0
+        self.pending_size = 0
+
+    def __len__(self) -> int:
+        return len(self._sites)
 
     def __call__(self, site: m.Site) -> int:
+        """The number of a site.
+
+        Raises:
+          TooLarge: a new one whose definition passes a limit of the protocol.
+        """
         number = self._numbers.get(site)
         if number is None:
-            if len(self.sites) >= MAX_SITES:
+            if len(self._sites) >= MAX_SITES:
                 raise TooLarge(f"the simulator has more than {MAX_SITES} different statements", site.address)
-            self.sites.append(site)
-            self.pending.append(site)
-            number = self._numbers[site] = len(self.sites)
+            size = len(encode(m.RunResult(traces=m.Traces((site,)))))
+            self._sites.append(site)
+            self._sizes.append(size)
+            self.pending_size += size
+            number = self._numbers[site] = len(self._sites)
         return number
 
     def told(self, number: int) -> m.Site | None:
-        """Site ``number``, if the other side can know it."""
-        return self.sites[number - 1] if 0 < number <= len(self.sites) - len(self.pending) else None
+        """Site ``number``, if the other side knows it."""
+        return self._sites[number - 1] if 0 < number <= self._sent else None
+
+    def pending(self, room: int | None = None) -> tuple[m.Site, ...]:
+        """The definitions to be sent with the next message; of them the first, if ``room`` bytes do not hold all."""
+        end = len(self._sites)
+        if room is not None and self.pending_size > room:
+            ends = np.cumsum(self._sizes[self._sent :])
+            end = self._sent + int(np.searchsorted(ends, room, side="right"))
+        return tuple(self._sites[self._sent : end])
+
+    def sent(self, count: int) -> None:
+        """The first ``count`` of the pending definitions were sent."""
+        self.pending_size -= sum(self._sizes[self._sent : self._sent + count])
+        self._sent += count
+
+    def forget(self, number: int) -> None:
+        """Takes back the definitions after site ``number``, as far as they were not sent."""
+        number = max(number, self._sent)
+        for site in self._sites[number:]:
+            del self._numbers[site]
+        self.pending_size -= sum(self._sizes[number:])
+        del self._sites[number:], self._sizes[number:]
 
 
 class Scope:
@@ -82,12 +122,11 @@ class Recorder:
         """The unsent part with the pending definitions, which it leaves pending; None if there is nothing to send."""
         for scope in self.scopes:
             scope.start, scope.sent = (0, 0), True
-        sites, row = self.sites, self.row
+        sites, row, definitions = self.sites, self.row, self.numbers.pending()
         self.sites, self.row = [], []
-        if not sites and not self.numbers.pending:
+        if not sites and not definitions:
             return None
-        types = ((tuple(sites),), (0,)) if sites else ((), ())
-        return m.Traces(tuple(self.numbers.pending), *types, row)
+        return m.Traces(definitions, (tuple(sites),), (0,), row) if sites else m.Traces(definitions)
 
     # -- rejection scopes -------------------------------------------------------------------------------------------
 
@@ -121,34 +160,42 @@ class Recorder:
 class Batch:
     """Executions to be sent in one RunResult."""
 
-    __slots__ = ("_types", "errors", "rows", "types")
+    __slots__ = ("_types", "errors", "rows", "size", "types")
 
     def __init__(self) -> None:
         self._types: dict[tuple[int, ...], int] = {}
         self.types: list[int] = []
         self.rows: list[float] = []
         self.errors: list[m.Error] = []
+        self.size = 256  # bytes that it takes on the wire without definitions, at most
 
     def __len__(self) -> int:
         return len(self.types) + len(self.errors)
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes on the wire."""
-        return 8 * len(self.rows) + 4 * len(self.types) + 4 * sum(map(len, self._types))
-
-    def add(self, recorder: Recorder) -> None:
-        """Adds what an execution has recorded since the last message."""
-        self.types.append(self._types.setdefault(tuple(recorder.sites), len(self._types)))
+    def add(self, recorder: Recorder, capacity: int) -> bool:
+        """Adds what an execution has recorded since the last message; False if ``capacity`` bytes cannot hold it."""
+        sites = tuple(recorder.sites)
+        number = self._types.get(sites)
+        size = self.size + 8 * len(recorder.row) + 4 + (4 + 4 * len(sites) if number is None else 0)
+        if size > capacity:
+            return False
+        if number is None:
+            number = self._types[sites] = len(self._types)
+        self.size = size
+        self.types.append(number)
         self.rows.extend(recorder.row)
+        return True
 
     def fail(self, error: m.Error) -> None:
         """Adds a failed execution."""
-        self.errors.append(error._replace(execution=len(self)))
+        error = error._replace(execution=len(self))
+        self.size += 4 + len(encode(error))
+        self.errors.append(error)
 
-    def traces(self, numbers: SiteNumbers) -> m.Traces:
-        """All of it, with the pending definitions."""
-        return m.Traces(tuple(numbers.pending), tuple(self._types), tuple(self.types), self.rows, tuple(self.errors))
+    def traces(self, numbers: SiteNumbers, capacity: int) -> m.Traces:
+        """All of it, with as many of the pending definitions as there is room for."""
+        definitions = numbers.pending(capacity - self.size)
+        return m.Traces(definitions, tuple(self._types), tuple(self.types), self.rows, tuple(self.errors))
 
 
 class Replayed:

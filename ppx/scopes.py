@@ -4,8 +4,8 @@
 ...     while not accepted(x := ppl.sample(dist.Normal(0.0, 1.0))):
 ...         scope.reject()
 
-Only the accepted pass becomes a part of the trace. Where no front end serves the model, or the inference side does not know
-scopes, nothing happens.
+Only the accepted pass becomes a part of the trace. Where no front end serves the model, or the inference side does not
+know scopes, nothing happens.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from contextlib import contextmanager
 
 from ppl_jax.addresses import call_site
 from ppl_jax.primitives import frames
+from ppx.errors import OutOfState
 from ppx.execution import RecordedExecution
 from ppx.recording import Recorder, Scope
 
 
 class RejectionScope:
-    """An open scope."""
+    """A scope; open within its with statement."""
 
     __slots__ = ("_recorder", "_scope")
 
@@ -30,8 +31,15 @@ class RejectionScope:
         self._scope = scope
 
     def reject(self) -> None:
-        """The pass that ends here is rejected; another begins."""
+        """The pass that ends here is rejected; another begins.
+
+        Raises:
+          OutOfState: the scope's with statement has ended.
+        """
         if self._recorder is not None and self._scope is not None:
+            if self._scope not in self._recorder.scopes:
+                where = f"of the scope '{self._scope.name}' at {self._scope.address}"
+                raise OutOfState(f"reject() {where} was called after its with statement; call it within.")
             self._recorder.reject(self._scope)
 
 
@@ -48,7 +56,10 @@ def rejection_scope(name: str = "", address: str | None = None) -> Iterator[Reje
         if isinstance(frame.messenger, RecordedExecution):
             recorder = frame.messenger.recorder
             scope = recorder.begin(call_site(caller, frame.entry) if address is None else address, name)
-            yield RejectionScope(recorder, scope)
-            recorder.end(scope)  # not after an exception: the execution has failed, and scopes end with it
+            try:
+                yield RejectionScope(recorder, scope)
+            finally:  # also after an exception: the model may catch it and go on
+                if scope in recorder.scopes:
+                    recorder.end(scope)
             return
     yield RejectionScope(None, None)

@@ -27,26 +27,6 @@ def count_numbers(layout: m.Layout | None) -> int:
 
 
 @lru_cache(maxsize=4096)
-def value_shape(layout: m.Layout) -> m.Shape:
-    """The shape of one value of a distribution of this layout.
-
-    Raises:
-      MalformedMessage: the shapes of the parameters do not fit each other.
-    """
-    family = layout[0]
-    if family == "Mixture":
-        return ()
-    if family == "Categorical":
-        return tuple(layout[1][:-1])
-    if family == "MultivariateNormal":
-        return tuple(layout[1])
-    try:
-        return tuple(np.broadcast_shapes(*layout[1:]))
-    except ValueError:
-        raise MalformedMessage(f"{family}: parameters of shapes {layout[1:]} do not broadcast") from None
-
-
-@lru_cache(maxsize=4096)
 def is_plain(layout: m.Layout | None) -> bool:
     """Whether PPX 1.0.0 knows this distribution."""
     return layout is None or FAMILY_NUMBERS.get(layout[0], LAST_PLAIN_FAMILY + 1) <= LAST_PLAIN_FAMILY
@@ -69,32 +49,67 @@ class Slot(NamedTuple):
     end: int
 
 
-class RowType(NamedTuple):
-    """A sequence of sites and the layout of its rows; ``width`` numbers each."""
+class RowType:
+    """A sequence of sites and the layout of its rows.
 
-    sites: tuple[m.Site, ...]
-    slots: tuple[Slot, ...]
-    width: int
+    Attributes:
+      sites: in order of the statements.
+      width: how many numbers a row has.
+    """
+
+    __slots__ = ("_slots", "sites", "width")
+
+    def __init__(self, sites: tuple[m.Site, ...], width: int):
+        self.sites = sites
+        self.width = width
+        self._slots: tuple[Slot, ...] | None = None
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Where the numbers of each statement stand; made when it is asked for, since many types come only once."""
+        if self._slots is None:
+            slots, position = [], 0
+            for site in self.sites:
+                middle = position + (0 if site.shape is None else math.prod(site.shape))
+                end = middle + count_numbers(site.layout)
+                slots.append(Slot(position, middle, end))
+                position = end
+            self._slots = tuple(slots)
+        return self._slots
+
+
+def count_site(site: m.Site) -> int:
+    """How many numbers a statement has in a row."""
+    return (0 if site.shape is None else math.prod(site.shape)) + count_numbers(site.layout)
 
 
 def row_type(sites: tuple[m.Site, ...]) -> RowType:
     """The layout of the rows of executions that visited these sites."""
-    slots, position = [], 0
-    for site in sites:
-        middle = position + (0 if site.shape is None else math.prod(site.shape))
-        end = middle + count_numbers(site.layout)
-        slots.append(Slot(position, middle, end))
-        position = end
-    return RowType(sites, tuple(slots), position)
+    return RowType(sites, sum(map(count_site, sites)))
+
+
+class Executions(NamedTuple):
+    """What a message's ``rows`` hold.
+
+    Attributes:
+      row_types: one for each type of the message.
+      types: which of them each execution has, int64, shape (n,).
+      starts: where each execution's row begins in ``rows``, and where the last one ends, int64, shape (n + 1,).
+    """
+
+    row_types: tuple[RowType, ...]
+    types: np.ndarray
+    starts: np.ndarray
 
 
 class SiteTable:
     """The sites that a front end has defined on a connection; ``table[n]`` is site n, from 1."""
 
-    __slots__ = ("_sites", "_types")
+    __slots__ = ("_sites", "_types", "_widths")
 
     def __init__(self) -> None:
         self._sites: list[m.Site] = []
+        self._widths: list[int] = []
         self._types: dict[tuple[int, ...], RowType] = {}
 
     def __len__(self) -> int:
@@ -110,25 +125,28 @@ class SiteTable:
             raise MalformedMessage(f"site {number} was never defined (there are {len(self._sites)})")
         return self._sites[number - 1]
 
-    def receive(self, traces: m.Traces) -> tuple[list[RowType], np.ndarray]:
-        """Takes in what a message says about sites and executions.
-
-        Returns:
-          The type of each execution, and where its row begins and ends in ``traces.rows``: offsets, shape (n + 1,).
+    def receive(self, traces: m.Traces) -> Executions:
+        """Takes in what a message says about sites and executions. Every message with ``traces`` must pass here.
 
         Raises:
           MalformedMessage: sites that were not defined, or rows of another length than their sites have.
+          TooLarge: more sites than a connection may have.
         """
         if len(self._sites) + len(traces.sites) > MAX_SITES:
             raise TooLarge(f"the front end defined more than {MAX_SITES} sites")
         self._sites.extend(traces.sites)
-        known = [self.row_type(sites) for sites in traces.type_sites]
-        types = [known[type_] for type_ in traces.types]
+        self._widths.extend(map(count_site, traces.sites))
+        row_types = tuple([self.row_type(sites) for sites in traces.type_sites])
+        types = np.asarray(traces.types, dtype=np.int64)
+        visits = np.bincount(types, minlength=len(row_types)).tolist()
+        total = sum([visit * row_type.width for visit, row_type in zip(visits, row_types, strict=True)])
+        if total != len(traces.rows):  # before the widths are numpy's, which could overflow
+            raise MalformedMessage(f"the rows have {len(traces.rows)} numbers, their sites {total}")
+        # A type that no execution has may be of any width; 0 stands for it.
+        used = [row_type.width if visit else 0 for visit, row_type in zip(visits, row_types, strict=True)]
         starts = np.zeros(len(types) + 1, dtype=np.int64)
-        np.cumsum([type_.width for type_ in types], out=starts[1:])
-        if starts[-1] != len(traces.rows):
-            raise MalformedMessage(f"the rows have {len(traces.rows)} numbers, their sites {starts[-1]}")
-        return types, starts
+        np.cumsum(np.array(used, dtype=np.int64)[types], out=starts[1:])
+        return Executions(row_types, types, starts)
 
     def row_type(self, numbers: tuple[int, ...]) -> RowType:
         """The layout of the rows of a sequence of site numbers."""
@@ -136,7 +154,11 @@ class SiteTable:
         if known is None:
             if len(self._types) >= 65_536:
                 self._types.clear()
-            known = self._types[numbers] = row_type(tuple([self[number] for number in numbers]))
+            if numbers and not 0 < min(numbers) <= max(numbers) <= len(self._sites):
+                self[next(number for number in numbers if not 0 < number <= len(self._sites))]  # raises
+            sites, widths = self._sites, self._widths
+            width = sum([widths[number - 1] for number in numbers])
+            known = self._types[numbers] = RowType(tuple([sites[number - 1] for number in numbers]), width)
         return known
 
 

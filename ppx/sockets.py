@@ -6,8 +6,10 @@ mean is nobody's business here.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -20,7 +22,11 @@ from ppx.messages import SharedMemory
 
 HEARTBEAT = 5_000  # milliseconds between signs of life on a connection over a network
 SILENCE = 15_000  # milliseconds without one after which the other side counts as lost
+TICK = 100  # milliseconds between two looks at whether to stop waiting
 _LINGER = 1_000  # milliseconds that the last message has to leave after close
+
+# Events after which no answer will come.
+_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 Curve = tuple[bytes, bytes]  # public key, secret key, as zmq.curve_keypair() gives them
 
@@ -32,6 +38,15 @@ def _socket(context: zmq.Context, kind: int) -> Any:
     socket.set(zmq.HEARTBEAT_TIMEOUT, SILENCE)
     socket.set(zmq.LINGER, _LINGER)
     return socket
+
+
+def _receive(socket: Any) -> bytes:
+    """The one frame of a message; nothing, which is no message, if it has several."""
+    data = socket.recv()
+    while socket.get(zmq.RCVMORE):
+        socket.recv()
+        data = b""
+    return bytes(data)
 
 
 class FrontEndChannel:
@@ -47,6 +62,7 @@ class FrontEndChannel:
         self._context = zmq.Context()
         self._socket = _socket(self._context, zmq.REP)
         self._mailbox: Mailbox | None = None
+        self._file: _SocketFile | None = None
         self._stopped = stopped or (lambda: False)
         try:
             if curve is not None:
@@ -59,6 +75,7 @@ class FrontEndChannel:
             raise
         #: Where it is bound, with the port that the system chose for ``tcp://...:*``.
         self.endpoint = self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        self._file = _SocketFile(self.endpoint)
 
     def receive(self) -> Any:
         """The bytes of the next message; None if it is time to stop.
@@ -77,10 +94,10 @@ class FrontEndChannel:
             if self._stopped():
                 return None
             self.use(None)
-        while not self._socket.poll(100):
+        while not self._socket.poll(TICK):
             if self._stopped():
                 return None
-        return self._socket.recv()
+        return _receive(self._socket)
 
     def _called_away(self) -> bool:
         return bool(self._stopped() or self._socket.poll(0))
@@ -117,6 +134,29 @@ class FrontEndChannel:
         self.use(None)
         self._socket.close()
         self._context.term()
+        if self._file is not None:
+            self._file.remove()
+
+
+class _SocketFile:
+    """The file of an ipc endpoint, which ZeroMQ leaves behind; removed only if it is still the same one."""
+
+    def __init__(self, endpoint: str):
+        path = endpoint.removeprefix("ipc://")
+        self._path = None if path == endpoint or path.startswith("@") else path
+        self._identity = self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            if self._path is not None:
+                found = os.stat(self._path)
+                return found.st_dev, found.st_ino
+        return None
+
+    def remove(self) -> None:
+        if self._path is not None and self._identity is not None and self._found() == self._identity:
+            with suppress(OSError):
+                os.unlink(self._path)
 
 
 class InferenceChannel:
@@ -133,7 +173,7 @@ class InferenceChannel:
         self._context = zmq.Context()
         self._socket = _socket(self._context, zmq.REQ)
         self._socket.set(zmq.LINGER, 0)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(_LOST)
         self._mailbox: Mailbox | None = None
         try:
             if server_key is not None:
@@ -166,13 +206,15 @@ class InferenceChannel:
             return self._mailbox.receive(timeout, interrupted)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            ready = dict(self._poller.poll(100 if deadline is None else max(0, min(100, 1000 * (deadline - time.monotonic())))))
+            left = TICK if deadline is None else int(1000 * (deadline - time.monotonic())) + 1
+            ready = dict(self._poller.poll(max(0, min(TICK, left))))
             if self._socket in ready:
-                return self._socket.recv()
+                return _receive(self._socket)
             if self._monitor in ready:
-                recv_monitor_message(self._monitor)
+                event = recv_monitor_message(self._monitor)["event"]
                 if not self._socket.poll(0):
-                    raise PeerLost(f"the simulator at {self.endpoint} closed the connection or died")
+                    what = "closed the connection or died" if event == zmq.EVENT_DISCONNECTED else "refused the key"
+                    raise PeerLost(f"the simulator at {self.endpoint} {what}")
             if interrupted is not None and interrupted():
                 return None
             if deadline is not None and time.monotonic() >= deadline:
@@ -194,5 +236,6 @@ class InferenceChannel:
             self._mailbox.close()
             self._mailbox = None
         self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         self._context.term()

@@ -1,8 +1,8 @@
 """The tables of the schema as data: for each its fields with their types, by which messages are read and written.
 
-A type is the name of a scalar, ``string``, a table, ``[T]`` for a vector of T, or ``Union?`` for a union, whose member's
-number stands in the field's own place and whose table in the next one. None is a burnt field. A test holds these
-descriptions against what flatc makes of ``schema/ppx.fbs``.
+A type is the name of a scalar, ``string``, a table, ``[T]`` for a vector of T, or ``Union?`` for a union, whose
+member's number stands in the field's own place and whose table in the next one. None is a burnt field. A test holds
+these descriptions against what flatc makes of ``schema/ppx.fbs``.
 """
 
 from __future__ import annotations

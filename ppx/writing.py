@@ -1,7 +1,7 @@
 """From plain fields to bytes: the last step of encoding. The counterpart of :mod:`ppx.reading`.
 
-Tables are written from the front: vtable, table, then what the table refers to. Equal vtables are shared. Fields that are
-None are left out, scalars equal to their default are too.
+Tables are written from the front: vtable, table, then what the table refers to. Equal vtables are shared. Fields that
+are None are left out, scalars equal to their default are too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class _Writer:
     def table(self, kind: str, fields: Mapping[str, Any]) -> int:
         """Writes a table and all below it; returns where it stands."""
         out = self.out
-        entries, later = [], []
+        entries: list[tuple[int, int, str, Any]] = []  # slot, width, code of a scalar or "", value
+        later = []
         slots = width = 0
         for name, type_, slot, default in TABLES[kind]:
             value = fields.get(name)

@@ -10,8 +10,8 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(BUILD / "jax-cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-import pytest
-from hypothesis import configuration, settings
+import pytest  # noqa: E402
+from hypothesis import configuration, settings  # noqa: E402
 
 configuration.set_hypothesis_home_dir(BUILD / "hypothesis")
 # Derandomised: a test fails in every run or in none. No deadline: machines of continuous integration stall.

@@ -132,3 +132,171 @@ def test_inflate_needs_a_scale_of_at_least_one():
 def test_a_handler_without_a_model_says_so():
     with pytest.raises(ppl.PPLError, match="without a model"):
         handlers.seed(seed=0)()
+
+
+# -- every handler in both forms, and together -------------------------------------------------------------------------
+
+
+def two_draws():
+    a = ppl.sample(dist.Normal(0.0, 1.0), name="a")
+    b = ppl.sample(dist.Normal(a, 1.0), name="b")
+    ppl.observe(dist.Normal(b, 1.0), 0.5, name="y")
+    return a, b
+
+
+EARLIER = handlers.trace(handlers.seed(two_draws, seed=77)).get_trace()
+BOTH_FORMS = {
+    "seed": {"handler": handlers.seed, "seed": 5},
+    "trace": {"handler": handlers.trace},
+    "condition": {"handler": handlers.condition, "data": {"a": 0.3, "y": 2.0}},
+    "substitute": {"handler": handlers.substitute, "data": {"b": 0.3}},
+    "replay": {"handler": handlers.replay, "trace": EARLIER},
+    "block": {"handler": handlers.block, "hide": ["a"]},
+    "control": {"handler": handlers.control, "on": ["b"]},
+    "propose": {"handler": handlers.propose, "proposal": lambda site: dist.Normal(0.5, 0.5)},
+    "inflate": {"handler": handlers.inflate, "scale": 2.0},
+}
+
+
+def facts(trace):
+    return [
+        (s.kind, s.name, s.address, s.instance, s.value, s.control, s.observed, s.proposal, s.log_weight)
+        for s in trace.sites
+    ]
+
+
+@pytest.mark.parametrize("name", BOTH_FORMS)
+def test_both_forms_of_a_handler_do_the_same(name):
+    """Around the model, in a with statement, and around an engine: one execution of (seed, index) = (1, 0)."""
+    settings = dict(BOTH_FORMS[name])
+    handler = settings.pop("handler")
+    around = handlers.trace(handlers.seed(handler(two_draws, **settings), seed=1)).get_trace()
+    with handlers.trace() as recorder, handlers.seed(seed=1), handler(**settings):
+        result = two_draws()
+    assert facts(recorder.trace) == facts(around)
+    assert result == around.result
+    engine = ppl.importance_sampling(handler(two_draws, **settings), num_traces=1, seed=1, progress=False)[0]
+    with handler(**settings):
+        outside = ppl.importance_sampling(two_draws, num_traces=1, seed=1, progress=False)[0]
+    assert facts(engine) == facts(outside)
+    if name != "seed":  # which of two seeds counts is the inner one's
+        assert facts(engine) == facts(around)
+    assert engine.log_importance_weight == pytest.approx(sum(site.log_weight for site in engine.sites), abs=1e-12)
+
+
+def test_all_exported_handlers_are_tested_in_both_forms():
+    made = {name for name, value in vars(handlers).items() if isinstance(value, type) and name[0].islower()}
+    assert made == set(BOTH_FORMS)
+
+
+def test_handlers_are_values():
+    handler = handlers.condition(gum, data={"mu": 1.0})
+    with pytest.raises(AttributeError):
+        handler.data = {}
+    assert handler.model is gum
+
+
+def test_arguments_reach_the_model_through_handlers():
+    def model(loc, *, scale):
+        return ppl.sample(dist.Normal(loc, scale), name="x")
+
+    handled = handlers.seed(handlers.block(handlers.condition(model, data={"x": 1.5})), seed=0)
+    assert handled(0.0, scale=2.0) == 1.5
+    assert handlers.trace(handlers.seed(model, seed=0)).get_trace(100.0, scale=1e-3)["x"] == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize(("hide", "left"), [
+    (None, []), ("a", ["b", "y"]), (["a", "y"], ["b"]), (lambda site: site.kind == "observe", ["a", "b"]),
+])  # fmt: skip
+def test_what_block_hides(hide, left):
+    trace = handlers.trace(handlers.seed(handlers.block(two_draws, hide=hide), seed=1)).get_trace()
+    assert [site.name for site in trace.sites] == left
+
+
+def test_blocked_sites_are_not_scored_moved_or_conditioned_on():
+    blocked = handlers.block(two_draws, hide=["a"])
+    posterior = ppl.importance_sampling(blocked, {"b": 1.0}, 50, seed=1, progress=False)
+    assert {trace["b"] for trace in posterior} == {1.0}
+    assert all("a" not in trace for trace in posterior)
+    with pytest.raises(ppl.UnknownObservationError, match="'a'"):
+        ppl.importance_sampling(blocked, {"a": 1.0}, 1, seed=1, progress=False)
+    chain = ppl.metropolis_hastings(blocked, num_traces=200, burn_in=0, seed=1, progress=False)
+    assert chain[0].names == ["b", "y"]
+
+
+def test_block_inside_a_model_hides_from_the_engine():
+    def model():
+        with handlers.block():
+            hidden = ppl.sample(dist.Normal(0.0, 1.0), name="hidden")
+        return ppl.sample(dist.Normal(hidden, 1.0), name="x")
+
+    prior = ppl.prior(model, 4000, seed=1, backend="host", progress=False)
+    assert prior[0].names == ["x"]
+    assert prior.map("x").stddev == pytest.approx(np.sqrt(2.0), abs=4 * np.sqrt(2.0 / 8000))
+
+
+def test_inflation_of_some_names_leaves_the_others():
+    inflated = ppl.prior(handlers.inflate(two_draws, scale=3.0, names=["a"]), 3, seed=1, progress=False)
+    for trace in inflated:
+        a, b, _ = trace.sites
+        assert a.proposal == dist.Normal(0.0, 3.0) and b.proposal is None
+        expected = dist.Normal(0.0, 1.0).log_prob(a.value) - dist.Normal(0.0, 3.0).log_prob(a.value)
+        assert trace.log_importance_weight == pytest.approx(expected, abs=1e-12)
+
+
+def test_inflation_weighs_discrete_and_bounded_draws_too():
+    """Weighted means under inflation are those of the prior, for every family that can be inflated."""
+    families = {
+        "bernoulli": dist.Bernoulli(0.05),
+        "categorical": dist.Categorical([0.9, 0.08, 0.02]),
+        "exponential": dist.Exponential(2.0),
+        "log_normal": dist.LogNormal(0.0, 0.5),
+        "truncated": dist.TruncatedNormal(0.0, 1.0, -1.0, 2.0),
+        "angle": dist.VonMises(0.0, 4.0),
+        "mixture": dist.Mixture([0.5, 0.5], [dist.Normal(-1.0, 0.5), dist.Normal(1.0, 0.5)]),
+    }
+
+    def model():
+        for name, family in families.items():
+            ppl.sample(family, name=name)
+
+    for name, family in families.items():
+        inflated = ppl.prior(handlers.inflate(model, scale=2.0, names=[name]), 2500, seed=3, progress=False)
+        values = np.asarray(inflated.map(name).values)
+        weights = np.exp(inflated.log_weights)
+        assert any(trace.sites[list(families).index(name)].proposal != family for trace in inflated[:1])
+        error = (weights * (values - family.mean)).std() / np.sqrt(len(values))
+        assert np.mean(weights * (values - family.mean)) == pytest.approx(0.0, abs=4 * error), name
+        assert np.mean(weights) == pytest.approx(1.0, abs=4 * weights.std() / np.sqrt(len(values))), name
+
+
+def test_replay_of_another_structure_reuses_what_fits():
+    def model(kind):
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x") if kind else ppl.sample(dist.Gamma(1.0, 1.0), name="x")
+        family = dist.Normal(0.0, 1.0) if kind else dist.Exponential(1.0)
+        return x, ppl.sample(family, name="y", address="y"), ppl.sample(dist.Poisson(9.0), name="n")
+
+    trace = handlers.trace(handlers.seed(model, seed=2)).get_trace(True)
+    x, y, n = handlers.seed(handlers.replay(model, trace=trace), seed=3)(False)
+    assert x != trace["x"] and y != trace["y"]  # another statement; another family at the same address
+    assert n == trace["n"]
+
+
+def test_data_of_a_handler_are_checked_at_the_site():
+    with pytest.raises(ppl.ObservationError, match=r"'a' at test_handlers:two_draws:1:8.*shape \(2,\)"):
+        handlers.condition(two_draws, data={"a": [1.0, 2.0]})()
+    with pytest.raises(ppl.ObservationError, match=r"'b'.*NaN"):
+        handlers.condition(two_draws, data={"b": float("nan")})()
+    with pytest.raises(ppl.ObservationError, match=r"'a'.*not numeric"):
+        handlers.substitute(two_draws, data={"a": "much"})()
+    with pytest.raises(ppl.PPLError, match="get_trace needs a model"):
+        handlers.trace().get_trace()
+
+
+def test_an_error_in_a_with_statement_leaves_no_handler_behind():
+    with pytest.raises(ZeroDivisionError), handlers.condition(data={"a": 1.0}):
+        1 / 0  # noqa: B018
+    assert two_draws()[0] != 1.0
+    with pytest.raises(ZeroDivisionError):
+        handlers.condition(lambda: 1 / 0, data={"a": 1.0})()
+    assert two_draws()[0] != 1.0

@@ -139,3 +139,25 @@ def test_an_engine_inside_a_model_does_not_leak_into_it():
 
     trace = ppl.prior(outer, 1, seed=0, progress=False)[0]
     assert [site.name for site in trace.sites] == ["x"]
+
+
+def test_numpyros_distributions_become_ours():
+    import numpyro.distributions as npd
+
+    def model():
+        x = ppl.sample(npd.Normal(0.0, 1.0), name="x")
+        ppl.observe(npd.Poisson(2.0), 3, name="k")
+        return x
+
+    trace = ppl.prior(model, 1, seed=1, progress=False)[0]
+    assert trace.sites[0].distribution == dist.Normal(0.0, 1.0)
+    assert trace.sites[1].distribution == dist.Poisson(2.0)
+
+
+def test_what_is_no_distribution_is_refused():
+    with pytest.raises(TypeError, match=r"sample\(distribution, name='mu'\)"):
+        ppl.sample("mu", dist.Normal(0.0, 1.0))
+    with pytest.raises(TypeError, match="observe: the first argument must be a distribution"):
+        ppl.observe(3.0, name="y")
+    with pytest.raises(ppl.ModelError, match=r"TypeError: sample: .*test_primitives.py, line"):
+        ppl.prior(lambda: ppl.sample("mu", dist.Normal(0.0, 1.0)), 1, progress=False)

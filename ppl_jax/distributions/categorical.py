@@ -84,7 +84,9 @@ class Categorical(Distribution):
     def log_prob(self, value: Any) -> Any:
         row = self._row
         if row is not None and (type(value) is int or type(value) is float):
-            index = int(value) if 0 <= value < len(row) else -1
+            if not 0 <= value < len(row):
+                return -math.inf
+            index = int(value)
             mass = row[index] if index == value else 0.0
             return math.log(mass) if mass > 0.0 else -math.inf
         if is_tracer(value) or (row is None and is_tracer(self._probs)):

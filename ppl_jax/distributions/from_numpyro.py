@@ -44,6 +44,10 @@ _NAMESAKES: dict[str, Any] = {
     "CategoricalLogits": Categorical, "BernoulliLogits": Bernoulli, "BinomialLogits": Binomial,
 }  # fmt: skip
 
+_TRUNCATED = (
+    "TwoSidedTruncatedDistribution", "LeftTruncatedDistribution", "RightTruncatedDistribution", "TruncatedNormalTwin",
+)  # fmt: skip
+
 
 def from_numpyro(distribution: Any) -> Distribution:
     """Our distribution with the density of a numpyro one, batch and event dimensions together.
@@ -65,7 +69,7 @@ def _ours(distribution: Any) -> Distribution | None:
     if name in _NAMESAKES:
         ours = _NAMESAKES[name]
         return _expand(ours(*(getattr(distribution, parameter) for parameter in ours.parameters)), batch)
-    if name in ("TwoSidedTruncatedDistribution", "LeftTruncatedDistribution", "RightTruncatedDistribution"):
+    if name in _TRUNCATED:
         base = distribution.base_dist
         if type(base).__name__ != "Normal":
             return None
@@ -113,6 +117,7 @@ class NumpyroDistribution(Distribution):
     def __init__(self, *values: Any):
         self._values = dict(zip(self.parameters, (as_parameter(value) for value in values), strict=True))
         self.twin = self.recipe.build(self._values)
+        _trust(self.twin)
         self.shape = tuple(self.twin.batch_shape) + tuple(self.twin.event_shape)
 
     def __getattr__(self, name: str) -> Any:
@@ -153,6 +158,13 @@ class NumpyroDistribution(Distribution):
     def support(self) -> tuple[Any, Any]:
         constraint = self.twin.support
         return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
+
+
+def _trust(twin: Any) -> None:
+    """No more checks of the values it is asked about: those outside the support are known to be possible."""
+    while twin is not None:
+        twin._validate_args = False
+        twin = getattr(twin, "base_dist", None)
 
 
 class Recipe(NamedTuple):

@@ -69,9 +69,9 @@ class Gamma(Elementwise):
         return np.where((value >= 0.0) & (value < np.inf), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.Gamma(self.concentration, self.rate)
+        return edge_twins.Gamma(self.concentration, self.rate)
 
     @property
     def mean(self) -> Any:
@@ -114,9 +114,9 @@ class Exponential(Elementwise):
         return Exponential(self.rate / factor)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.Exponential(self.rate)
+        return edge_twins.Exponential(self.rate)
 
     @property
     def mean(self) -> Any:

@@ -55,9 +55,9 @@ class Mixture(Distribution):
         from numpyro import distributions as npd
 
         twins = [component.to_numpyro() for component in self.components]
-        return npd.MixtureGeneral(npd.CategoricalProbs(self.probs), twins, support=self._joint_support())
+        return npd.MixtureGeneral(npd.CategoricalProbs(self.probs), twins, support=self._joint_support(twins))
 
-    def _joint_support(self) -> Any:
+    def _joint_support(self, twins: list[Any]) -> Any:
         """The constraint to give numpyro, which masks components by their own supports; None where all are alike."""
         from numpyro.distributions import constraints
 
@@ -65,7 +65,7 @@ class Mixture(Distribution):
         if any(is_tracer(bound) for pair in bounds for bound in pair):
             return constraints.integer_nonnegative if self.discrete else constraints.real
         low, high = self.support
-        if all(pair == (low, high) for pair in bounds):
+        if all(pair == (low, high) for pair in bounds) and len({type(twin.support) for twin in twins}) == 1:
             return None
         if self.discrete:
             return constraints.integer_interval(low, high) if high < math.inf else constraints.nonnegative_integer

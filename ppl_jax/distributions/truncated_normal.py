@@ -46,6 +46,8 @@ class TruncatedNormal(Elementwise):
         flip = a > 0.0  # the left tail keeps the precision of the cumulative distribution
         if flip:
             a, b = -b, -a
+        if b == -math.inf:  # so far out in units of scale that only the nearer bound is left
+            return low if flip else high
         z = _draw_far_left(uniform, a, b) if b < -_TAIL else _draw_by_inversion(uniform(), a, b)
         value = loc + scale * (-z if flip else z)
         return min(max(value, low), high)
@@ -87,11 +89,9 @@ class TruncatedNormal(Elementwise):
         return np.where((value >= low) & (value <= high) & np.isfinite(value), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions.truncated_twin import TruncatedNormalTwin
 
-        low = None if type(self.low) is float and self.low == -math.inf else self.low
-        high = None if type(self.high) is float and self.high == math.inf else self.high
-        return npd.TruncatedNormal(self.loc, self.scale, low=low, high=high)
+        return TruncatedNormalTwin(self.loc, self.scale, self.low, self.high)
 
     def inflated(self, factor: float) -> TruncatedNormal:
         return TruncatedNormal(self.loc, self.scale * factor, self.low, self.high)

@@ -35,7 +35,7 @@ class VonMises(Elementwise):
         q = sqrt(1 + 2 w), in place of acos(f), and their c = concentration * (r - f) is as below.
         """
         h = 0.5 + 0.5 / (math.sqrt(1.0 + 4.0 * concentration * concentration) + 2.0 * concentration)
-        w = concentration / h
+        w = min(concentration / h, 1e300)  # a point, and the squares below do not overflow
         ratio = 1.0 + 2.0 * w
         while True:
             half = 0.5 * math.pi * uniform()

@@ -55,9 +55,9 @@ class Weibull(Elementwise):
         return np.where((value >= 0.0) & (value < np.inf), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.Weibull(self.scale, self.concentration)
+        return edge_twins.Weibull(self.scale, self.concentration)
 
     @property
     def mean(self) -> Any:

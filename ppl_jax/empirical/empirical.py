@@ -152,8 +152,8 @@ class Empirical(Sequence[Any]):
         """Monte Carlo standard error of ``mean``.
 
         Where the evidence is known the samples are independent, and it is that of self-normalised importance sampling,
-        sqrt(sum w^2 (x - mean)^2). Elsewhere they may be correlated, and it comes from batch means. Ask before
-        resampling: the copies that resampling makes are counted as independent samples.
+        sqrt(sum w^2 (x - mean)^2). Elsewhere they may be correlated, and it comes from their autocovariances. Ask
+        before resampling: the copies that resampling makes are counted as independent samples.
         """
         values = self._numbers("standard_error")
         if self.has_log_evidence:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
-from ppl_jax.infer.workers import in_order
+from ppl_jax.infer.workers import run_in_order
+from ppl_jax.models import Request, TableAndWeights, check_workers, executions
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import BATCH, streams
 
@@ -31,7 +33,13 @@ class Job(NamedTuple):
 
 def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter, progress: Progress) -> None:
     """Executions 0 ... num_traces - 1 of a job, written in order."""
-    early = min(LOOK_EARLY, num_traces) if job.observations else 0
+    check_workers(job.model, num_workers)
+    request = Request(job.seed, job.observations, job.score, job.likelihood_importance)
+    blocks = executions(job.model, job.ambient, request, num_traces)
+    if blocks is not None:
+        _write_blocks(job, blocks, writer, progress)
+        return
+    early = LOOK_EARLY if job.observations and num_traces > LOOK_EARLY else 0
     if early:
         names = [write_execution(job, rng, writer, named=True) for rng in streams(job.seed, 0, early)]
         warn_of_unmet_names(job.observations, names)
@@ -39,8 +47,8 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
     if num_workers == 1:
         for start in range(early, num_traces, BATCH):
             stop = min(start + BATCH, num_traces)
-            log_weights = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
-            progress.advance_weighted(np.array(log_weights))
+            done = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
+            progress.advance_weighted(np.array(done))
         return
 
     here = os.getpid()
@@ -51,15 +59,34 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
         try:
             for rng in streams(job.seed, start, min(start + PER_TASK, num_traces)):
                 write_execution(job, rng, part)
-        except BaseException:
+        except BaseException as error:
             if os.getpid() == here:  # a failed task is repeated here: keep what it finished
                 writer.extend(*part.finish())
-            raise
+                raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         return part.finish()
 
-    for table, log_weights in in_order(task, -(-(num_traces - early) // PER_TASK), num_workers):
+    def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
         progress.advance_weighted(log_weights)
+
+    run_in_order(task, -(-(num_traces - early) // PER_TASK), num_workers, receive)
+
+
+def _write_blocks(job: Job, blocks: Iterator[TableAndWeights], writer: TraceWriter, progress: Progress) -> None:
+    """Writes executions that the model performs by itself."""
+    names: list[set[str]] = []
+    wanted = LOOK_EARLY if job.observations else 0
+    with closing(blocks):  # type: ignore[type-var]
+        for table, log_weights in blocks:
+            writer.extend(table, log_weights)
+            progress.advance_weighted(log_weights)
+            if len(names) < wanted:
+                layouts = [{site.name for site in layout.sites if site.name} for layout in table.layouts]
+                names += [layouts[kind] for kind in table.kinds[: wanted - len(names)].tolist()]
+                if len(names) == wanted:
+                    warn_of_unmet_names(job.observations, names)
 
 
 def write_execution(job: Job, rng: Any, writer: TraceWriter, named: bool = False) -> Any:

@@ -18,6 +18,7 @@ from ppl_jax.infer.host import Job, run_on_host
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import (
     check_count,
+    check_exponent,
     check_model,
     check_names,
     check_observations,
@@ -25,6 +26,7 @@ from ppl_jax.infer.runs import (
     gather,
     names_met,
 )
+from ppl_jax.models import is_traceable
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
 
@@ -105,8 +107,7 @@ def importance_sampling(
       DegenerateWeightsError: all weights are zero; names the site to blame.
       ModelError, UnknownObservationError, UntraceableModelError: see :func:`prior`.
     """
-    if not 0.0 <= likelihood_importance < np.inf:
-        raise ValueError(f"likelihood_importance must be finite and not negative, got {likelihood_importance!r}.")
+    check_exponent(likelihood_importance)
     job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
     if proposal is not None and not callable(proposal):
         return _run_guided(job, proposal, num_traces, lockstep, prior_inflation, path, progress)
@@ -182,8 +183,10 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
     """
     if backend not in ("auto", "host", "jax"):
         raise ValueError(f"backend must be 'auto', 'host' or 'jax', got {backend!r}.")
-    if backend == "host" or (backend == "auto" and num_traces < COMPILING_PAYS):
+    if backend == "host" or (backend == "auto" and (num_traces < COMPILING_PAYS or not is_traceable(job.model))):
         return None
+    if not is_traceable(job.model):
+        raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
     from ppl_jax.infer.jax_backend import trace_structure  # only here is JAX needed
 
     try:

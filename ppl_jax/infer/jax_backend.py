@@ -22,7 +22,6 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from ppl_jax.infer.symbolic import SymbolicExecution, SymbolicRow, lay_out, run_symbolically
-from ppl_jax.numpyro_bridge import adapt
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.layouts import RowLayout
 
@@ -200,7 +199,7 @@ def trace_structure(
     """Runs the model once on abstract values, so that batches of it can be compiled.
 
     Args:
-      model: a callable without arguments whose sequence of sites is the same in every execution; or a numpyro model.
+      model: a callable without arguments whose sequence of sites is the same in every execution.
       observations: name -> observed value.
       score: False for a prior run, in which observes without data are drawn and nothing is weighed.
       likelihood_importance: exponent of the likelihood in the weight.
@@ -210,4 +209,4 @@ def trace_structure(
       UntraceableModelError: JAX cannot trace the model, or it raised; the original error is the cause.
       ObservationError: an observed value is missing, NaN or of the wrong shape.
     """
-    return BatchModel(adapt(model), observations, score, likelihood_importance, ambient)
+    return BatchModel(model, observations, score, likelihood_importance, ambient)

@@ -28,6 +28,7 @@ from ppl_jax.distributions import (
     VonMises,
 )
 from ppl_jax.distributions.base import UniformSource
+from ppl_jax.distributions.from_numpyro import NumpyroDistribution
 from ppl_jax.distributions.normal import standard_normal_quantile
 from ppl_jax.primitives import total_log_prob
 
@@ -41,7 +42,9 @@ TARGET_SCALAR, TARGET_VECTOR = 0.44, 0.234
 class Kernel(Protocol):
     """What Metropolis-Hastings asks of a kernel."""
 
-    adapts: bool
+    @property
+    def adapts(self) -> bool:
+        """Whether ``scale`` is to be adapted during burn-in."""
 
     def move(self, distribution: Distribution, value: Any, scale: float, rng: UniformSource) -> Move:
         """A new value for a site of this distribution, and the log ratio of the proposal densities."""
@@ -70,7 +73,8 @@ class RandomWalk:
 
     Unbounded values take a normal step, positive ones a normal step of their logarithm, values in an interval a
     reflected one, angles a wrapped one, counts a symmetric integer step; a Bernoulli flips. Other discrete values are
-    drawn from the prior.
+    drawn from the prior. Values of numpyro's further distributions take a normal step where numpyro's transform has
+    made them unbounded.
 
     Args:
       prior_moves: probability of a proposal from the prior, in [0, 1].
@@ -159,6 +163,8 @@ def _step_by_support(distribution: Any, value: Any, scale: float, rng: UniformSo
     """The step that fits the bounds of the support."""
     if distribution.discrete:
         return draw_from_prior(distribution, value, rng)
+    if isinstance(distribution, NumpyroDistribution):
+        return _step_in_numpyro(distribution, value, scale, rng)
     low, high = distribution.support
     if np.ndim(low) or np.ndim(high):
         return _step_by_array_support(distribution, value, scale, rng)
@@ -170,6 +176,22 @@ def _step_by_support(distribution: Any, value: Any, scale: float, rng: UniformSo
         mirrored, log_ratio = _step_of_logarithm(-value, -high, scale, rng)
         return -mirrored, log_ratio
     return _step_unbounded(distribution, value, scale, rng)
+
+
+def _step_in_numpyro(distribution: NumpyroDistribution, value: Any, scale: float, rng: UniformSource) -> Move:
+    """A normal step of the unbounded vector that numpyro's transform makes into a value (of a simplex, say)."""
+    import jax.numpy as jnp
+    from numpyro.distributions import biject_to
+
+    transform = biject_to(distribution.twin.support)
+    here = transform.inv(jnp.asarray(value))
+    there = here + scale * jnp.asarray(_normals(here, rng))
+    moved = transform(there)
+    log_volumes = transform.log_abs_det_jacobian(jnp.stack([here, there]), jnp.stack([jnp.asarray(value), moved]))
+    log_ratio = float(jnp.sum(log_volumes[1]) - jnp.sum(log_volumes[0]))
+    if not math.isfinite(log_ratio):  # on the very edge, in float32: it stays
+        return value, 0.0
+    return np.asarray(moved, dtype=np.float64)[()], log_ratio
 
 
 def _step_by_array_support(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:

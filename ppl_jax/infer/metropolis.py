@@ -8,12 +8,14 @@ vanish. With n controlled latents before and n' after, the step is accepted with
     log r = [log likelihood' - log likelihood] + sum over kept and moved sites of [log prior' - log prior]
             + log q(back) - log q(forth) + log n - log n'
 
-Uncontrolled draws are made afresh from their prior in every step, which leaves the posterior invariant as well.
+Uncontrolled draws are made afresh from their prior in every step, which leaves the posterior invariant as well. So are
+draws in a rejection loop that the model marks (see PPX's rejection scopes).
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,8 +29,10 @@ from ppl_jax.execution import Execution, execute, handlers_in_force
 from ppl_jax.handlers import reusable
 from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR, Kernel, named_kernel
 from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import (
     check_count,
+    check_exponent,
     check_model,
     check_names,
     check_observations,
@@ -36,10 +40,11 @@ from ppl_jax.infer.runs import (
     gather,
     names_met,
 )
-from ppl_jax.infer.workers import in_order
+from ppl_jax.infer.workers import run_in_order
+from ppl_jax.models import Request, Reruns, check_workers, reruns
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceTable, TraceWriter
-from ppl_jax.streams import Stream, check_seed, derive_seed, streams
+from ppl_jax.streams import CountedStream, Stream, check_seed, derive_seed, streams
 from ppl_jax.traces import Trace
 
 START_TRIES = 10_000  # prior executions among which a starting point of non-zero density is looked for
@@ -78,8 +83,7 @@ def metropolis_hastings(
       initial_trace: where every chain starts; None draws a start of non-zero density from the prior for each.
       likelihood_importance: exponent of the likelihood; below 1 it tempers.
       seed: integer in [0, 2**64); None for a fresh one.
-      num_workers: processes among which chains are divided; does not change the result. Ctrl-C then keeps only the
-        chains that are complete.
+      num_workers: processes among which chains are divided; does not change the result.
       path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
       progress: whether to show a progress bar.
 
@@ -91,6 +95,7 @@ def metropolis_hastings(
       DegenerateWeightsError: no start of non-zero density was found; names the site to blame.
       ObservationError, UnknownObservationError, ModelError: see :func:`ppl_jax.prior`.
     """
+    check_workers(model, check_count("num_workers", num_workers))
     chains = check_count("num_chains", num_chains)
     num_traces = check_count("num_traces", num_traces, least=chains)
     settings = Settings(
@@ -99,8 +104,8 @@ def metropolis_hastings(
         named_kernel(kernel),
         check_count("burn_in", burn_in, least=0),
         check_count("thinning", thinning),
-        initial_trace,
-        likelihood_importance,
+        _check_initial_trace(initial_trace),
+        check_exponent(likelihood_importance),
         handlers_in_force(),
         check_seed(seed),
     )
@@ -109,6 +114,15 @@ def metropolis_hastings(
     with Progress(steps, "step", progress) as bar:
         produce = partial(_run_chains, settings, lengths, check_count("num_workers", num_workers), bar)
         return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, settings, lengths))
+
+
+def _check_initial_trace(trace: Any) -> Trace | None:
+    if trace is not None and not isinstance(trace, Trace):
+        raise TypeError(
+            f"initial_trace must be a Trace of the model, got {trace!r}. Take one from a run, such as "
+            "prior(model, 1)[0], or make one: handlers.trace(handlers.substitute(model, data={...})).get_trace()."
+        )
+    return trace
 
 
 class Settings(NamedTuple):
@@ -133,14 +147,25 @@ def _run_chains(
             run_chain(settings, chain, length, writer, progress)
         return
 
+    here = os.getpid()
+
     def task(chain: int) -> tuple[TraceTable, np.ndarray]:
         part = TraceWriter()
-        run_chain(settings, chain, lengths[chain], part, Progress(0, "step", show=False))
+        try:
+            run_chain(settings, chain, lengths[chain], part, Progress(0, "step", show=False))
+        except BaseException as error:
+            if os.getpid() == here:  # a failed chain is repeated here: keep what it finished
+                writer.extend(*part.finish())
+                raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         return part.finish()
 
-    for table, log_weights in in_order(task, len(lengths), num_workers):
+    def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
         progress.advance(settings.burn_in + len(table) * settings.thinning)
+
+    run_in_order(task, len(lengths), num_workers, receive)
 
 
 def _conclude(settings: Settings, lengths: list[int], writer: TraceWriter) -> Empirical:
@@ -166,11 +191,9 @@ class Proposal(Execution):
     and the kernel's correction; ``moved`` whether the chosen site was met.
     """
 
-    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale")
+    __slots__ = ("chosen", "free", "kernel", "log_ratio", "loops", "moved", "previous", "scale")
 
-    def __init__(
-        self, rng: Any, settings: Settings, previous: Sites, chosen: tuple[str, int] | None, scale: float
-    ):
+    def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: tuple[str, int] | None, scale: float):
         super().__init__(rng, settings.observations, True, settings.likelihood_importance)
         self.previous = previous
         self.chosen = chosen
@@ -179,12 +202,32 @@ class Proposal(Execution):
         self.free: Sites = {}
         self.log_ratio = 0.0
         self.moved = False
+        self.loops = 0  # rejection loops that are open: see rowwise
+
+    def mark(self) -> Any:
+        """The beginning of a rejection loop, or of another pass; nothing in it is kept or moved."""
+        self.loops += 1
+        return super().mark(), self.loops - 1
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets a rejected pass."""
+        super().rewind(mark[0])
+        self.loops = mark[1]
+
+    def leave(self, mark: Any) -> None:
+        """The end of a rejection loop."""
+        self.loops = mark[1]
 
     def settle_latent(self, site: Site) -> None:
         """Keeps, moves or draws the value."""
         site.proposal = None  # proposals of inner handlers are for importance sampling
-        if not site.control:
-            site.value = site.distribution.sample(self.rng)
+        if not site.control or self.loops:
+            # Only an initial trace gives values of uncontrolled draws.
+            given = None if self.loops else self.previous.get((site.address, site.instance))
+            if given is not None and reusable(given, site):
+                site.value = given.value
+            else:
+                site.value = site.distribution.sample(self.rng)
             return
         key = (site.address, site.instance)
         self.free[key] = site
@@ -213,7 +256,7 @@ class Proposal(Execution):
     def settle_observed(self, site: Site) -> None:
         """Weighs the value."""
         super().settle_observed(site)
-        if self.log_weight == -math.inf and self.chosen is not None:
+        if self.log_weight == -math.inf and self.chosen is not None and not self.loops:
             raise Impossible
 
     def settle_fixed(self, site: Site) -> None:
@@ -251,29 +294,101 @@ class Scales:
         self._log_scales[address] = min(known + (acceptance - target) / count**0.6, math.log(10.0))
 
 
+class ByStatements:
+    """A chain that runs the model by calling it; its states are State."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def start(self, seed: int) -> Any:
+        """The first state."""
+        return _start(self.settings, seed)
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        """The accepted new state or None, the acceptance probability, and the site that was to move."""
+        return _step(self.settings, state, scales, rng)
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        """Writes the state's trace."""
+        writer.append(state.trace, 0.0)
+
+
+class ByRows(ByStatements):
+    """A chain for a model that runs again by itself; its states are RowState, or State where that fails."""
+
+    def __init__(self, settings: Settings, runs: Reruns, request: Request):
+        super().__init__(settings)
+        self.rows = RowSteps(runs, request, settings.kernel)
+
+    def start(self, seed: int) -> Any:
+        return self._adopted(_start(self.settings, seed))
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        if isinstance(state, RowState):
+            try:
+                return self._step(state, scales, CountedStream(rng.seed, rng.index))
+            except NotByRows:
+                trace, free = state.sites()
+                state = State(trace, free, state.keys, state.log_likelihood)
+        new, acceptance, chosen = _step(self.settings, state, scales, rng)
+        return None if new is None else self._adopted(new), acceptance, chosen
+
+    def _step(self, state: RowState, scales: Scales, rng: CountedStream) -> tuple[RowState | None, float, Site]:
+        keys = state.keys
+        chosen = keys[int(rng.random() * len(keys))]
+        site = state.site(chosen)
+        try:
+            new, log_ratio = self.rows.propose(state, chosen, scales.of(chosen[0]), rng)
+        except Refused:
+            return None, 0.0, site
+        if len(new.plan.free) != len(keys):
+            log_ratio += math.log(len(keys) / len(new.plan.free))
+        if math.isnan(log_ratio):
+            check_weights(new.table(), np.array([log_ratio]))
+        acceptance = 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
+        return (None if rng.random() >= acceptance else new), acceptance, site
+
+    def _adopted(self, state: State) -> Any:
+        return self.rows.adopt(state.trace, state.keys) or state
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        if isinstance(state, RowState):
+            writer.extend(state.table(), np.zeros(1))
+        else:
+            super().store(writer, state)
+
+
+def _way_of(settings: Settings) -> ByStatements:
+    """How the chain runs the model."""
+    request = Request(settings.seed, settings.observations, True, settings.likelihood_importance)
+    runs = reruns(settings.model, settings.ambient, request)
+    return ByStatements(settings) if runs is None else ByRows(settings, runs, request)
+
+
 def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Progress) -> None:
     """Runs one chain and writes ``length`` traces."""
     seed = derive_seed(settings.seed, chain)
-    state = _start(settings, derive_seed(seed, _STARTS))
+    way = _way_of(settings)
+    state = way.start(derive_seed(seed, _STARTS))
     scales = Scales()
     adapts = settings.kernel.adapts
-    stored: Trace | None = None
+    stored: Any = None
     accepted = 0
     steps = settings.burn_in + length * settings.thinning
     for number, rng in enumerate(streams(derive_seed(seed, _STEPS), 0, steps)):
         after_burn_in = number - settings.burn_in + 1
-        new, acceptance, chosen = _step(settings, state, scales, rng)
+        new, acceptance, chosen = way.step(state, scales, rng)
         if adapts and after_burn_in <= 0:
             scales.learn(chosen, acceptance)
         if new is not None:
             state = new
             accepted += 1
         if after_burn_in > 0 and after_burn_in % settings.thinning == 0:
-            if state.trace is stored:
+            if state is stored:
                 writer.repeat(0.0)
             else:
-                stored = state.trace
-                writer.append(stored, 0.0)
+                stored = state
+                way.store(writer, state)
         if (number + 1) % _REPORT_EVERY == 0:
             progress.advance(_REPORT_EVERY, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
     progress.advance(steps % _REPORT_EVERY)
@@ -307,7 +422,7 @@ def _step(settings: Settings, state: State, scales: Scales, rng: Any) -> tuple[S
 def _start(settings: Settings, seed: int) -> State:
     """The initial trace, or the first prior execution of non-zero density."""
     given = settings.initial_trace
-    previous = {(site.address, site.instance): site for site in given.controlled} if given is not None else {}
+    previous = {(site.address, site.instance): site for site in given.latents} if given is not None else {}
     tries = 1 if given is not None else START_TRIES
     trace: Trace
     for index in range(tries):

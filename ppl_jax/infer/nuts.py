@@ -39,7 +39,8 @@ def nuts(
     """Hamiltonian Monte Carlo with the No-U-Turn criterion: the engine for continuous models of fixed structure.
 
     Runs in float32 unless ``jax_enable_x64`` is set. Latents without control move too; proposals are not used. One
-    run at a time per process: numpyro's stack of handlers is global.
+    run at a time per process: numpyro's stack of handlers is global. Ctrl-C ends it without traces, because numpyro
+    computes them in one piece.
 
     Args:
       model: a callable without arguments that JAX can trace, or a numpyro model.
@@ -76,9 +77,8 @@ def nuts(
 
     from ppl_jax.infer.hamiltonian import sample_chains, target  # only here is JAX needed
     from ppl_jax.infer.jax_backend import trace_structure
-    from ppl_jax.numpyro_bridge import adapt
 
-    model, ambient = adapt(check_model(model)), handlers_in_force()
+    model, ambient = check_model(model), handlers_in_force()
     batch_model = trace_structure(model, observations, score=True, ambient=ambient)
     _check_sites(batch_model, observations)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ppl_jax.addresses import is_own
 from ppl_jax.distributions.base import is_tracer
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
@@ -18,6 +21,7 @@ from ppl_jax.errors import (
     UnknownObservationError,
     describe_site,
 )
+from ppl_jax.numpyro_bridge import adapt
 from ppl_jax.primitives import FACTOR, TAG, Site
 from ppl_jax.storage import TraceTable, TraceWriter
 
@@ -32,11 +36,29 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_exponent(likelihood_importance: float) -> float:
+    """``likelihood_importance`` if it is an exponent to temper by."""
+    if not 0.0 <= likelihood_importance < np.inf:
+        raise ValueError(f"likelihood_importance must be finite and not negative, got {likelihood_importance!r}.")
+    return likelihood_importance
+
+
 def check_model(model: Any) -> Callable[[], Any]:
-    """``model`` if it can be called."""
+    """``model`` if it can be called; one of numpyro's as one of ours."""
     if not callable(model):
         raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
-    return model
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError):  # some of C have none
+        return adapt(model)
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"model must be callable without arguments, but {model!r} has {signature} ({error}). Bind its arguments: "
+            "functools.partial(model, ...)."
+        ) from None
+    return adapt(model)
 
 
 def check_observations(observations: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -76,7 +98,9 @@ def gather(
         if len(writer) == 0:
             raise
         warnings.warn(
-            f"Interrupted: returning the {len(writer)} traces that were finished.", InterruptedRunWarning, stacklevel=4
+            f"Interrupted: returning the {len(writer)} traces that were finished.",
+            InterruptedRunWarning,
+            stacklevel=callers_level(),
         )
     except PPLError as error:
         if error.finished is None and len(writer):
@@ -90,6 +114,14 @@ def _concluded(writer: TraceWriter, conclude: Callable[[TraceWriter], Empirical]
         return conclude(writer)
     except PPLError as error:  # what is wrong with the finished part matters less than what stopped the run
         return error.finished
+
+
+def callers_level() -> int:
+    """The ``stacklevel`` with which a warning names the line that called this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and is_own(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def names_met(table: TraceTable) -> set[str]:
@@ -115,7 +147,7 @@ def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) 
             f"No site named '{name}' was met in the first {len(sites)} traces; the names met are {sorted(met)}. "
             "If it does not turn up, the run ends in an UnknownObservationError.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=callers_level(),
         )
 
 

@@ -1,9 +1,10 @@
 """Sequential Monte Carlo: particles run side by side and are resampled where they observe.
 
-Every particle is one execution of the model in a greenlet of its own, which stops after each ``observe``. When the
-weights have become too unequal, particles are resampled: the first child of a particle simply goes on, further ones run
-the model again on the uniforms that their parent has used so far, which brings them to the same place, and draw fresh
-ones from there (Wood, van de Meent & Mansinghka, AISTATS 2014).
+Every particle is one execution of the model in a greenlet of its own, which stops after one or several ``observe`` or
+``factor``, when it is about to draw again. If the weights have become too unequal by then, particles are resampled: the
+first child of a particle simply goes on, further ones run the model again on the uniforms that their parent has used
+so far, which brings them to the same place, and draw fresh ones from there (Wood, van de Meent & Mansinghka, AISTATS
+2014). After the last draw there is nothing to gain: what is observed then stays in the weights of the result.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def smc(
       observations: name -> observed value.
       num_traces: number of particles.
       ess_threshold: resamples when the effective sample size falls below this fraction of the particles, in [0, 1];
-        1 resamples at every observe, 0 never.
+        1 resamples between all observes and draws, 0 never.
       seed: integer in [0, 2**64); None for a fresh one.
       path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
       progress: whether to show a progress bar.
@@ -79,13 +80,16 @@ def smc(
     evidence: list[float] = []
     with Progress(number, "particle", progress) as bar:
         produce = partial(_run, job, number, ess_threshold, bar, evidence)
-        return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, job, evidence))
+        return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, job, number, evidence))
 
 
 def _run(
     job: Job, number: int, ess_threshold: float, progress: Progress, evidence: list[float], writer: TraceWriter
 ) -> None:
-    """Runs all particles to their end and writes their traces; appends the parts of the log evidence."""
+    """Runs all particles to their end and writes their traces; appends the parts of the log evidence.
+
+    If it breaks off, the traces of particles that came to their end are written.
+    """
     particles_seed = derive_seed(job.seed, _PARTICLES)
     particles = [Particle(job, stream) for stream in streams(particles_seed, 0, number)]
     try:
@@ -99,39 +103,45 @@ def _run(
             ancestors = _systematic(log_weights, Stream(derive_seed(job.seed, _RESAMPLING), generation).random())
             particles = _resample(job, particles, ancestors, derive_seed(particles_seed, generation))
         evidence.append(_log_mean(np.array([particle.log_weight for particle in particles])))
-        for particle in particles:
-            assert particle.trace is not None
-            trace = Trace(particle.trace.sites, particle.trace.result, particle.log_weight)
-            writer.append(trace, particle.log_weight)
     finally:
         for particle in particles:
-            particle.stop()
+            if particle.trace is None:
+                particle.stop()
+            else:
+                trace = Trace(particle.trace.sites, particle.trace.result, particle.log_weight)
+                writer.append(trace, particle.log_weight)
 
 
-def _conclude(job: Job, evidence: list[float], writer: TraceWriter) -> Empirical:
+def _conclude(job: Job, number: int, evidence: list[float], writer: TraceWriter) -> Empirical:
     table, log_weights = writer.finish()
     unweighted = Empirical(table)
     check_names(job.observations, names_met(table), len(table), unweighted)
     check_weights(table, log_weights, unweighted)
-    return Empirical(table, log_weights, log_evidence=float(sum(evidence)))
+    whole = len(table) == number  # of a run that broke off, some particles did not come to their end
+    return Empirical(table, log_weights, log_evidence=float(sum(evidence)) if whole else None)
 
 
 # -- particles ---------------------------------------------------------------------------------------------------------
 
 
 class RecordingStream:
-    """A stream that remembers the uniforms it gave, and begins with given ones."""
+    """A stream that remembers the uniforms it gave, and begins with given ones.
 
-    __slots__ = ("_ahead", "_fresh", "index", "seed", "used")
+    ``before_each`` is called before a uniform is given.
+    """
+
+    __slots__ = ("_ahead", "_fresh", "before_each", "index", "seed", "used")
 
     def __init__(self, stream: Stream, first: list[float]):
         self.seed, self.index = stream.seed, stream.index
         self.used: list[float] = []
+        self.before_each: Callable[[], None] = _nothing
         self._ahead: Iterator[float] = iter(first)
         self._fresh = stream
 
     def random(self) -> float:
         """The next uniform."""
+        self.before_each()
         uniform = next(self._ahead, None)
         if uniform is None:
             uniform = self._fresh.random()
@@ -139,22 +149,37 @@ class RecordingStream:
         return uniform
 
 
+def _nothing() -> None:
+    pass
+
+
 class Suspending(Execution):
-    """An execution that gives way to its parent greenlet after each observe past the first ``skip``."""
+    """An execution that gives way to its parent greenlet when it is about to draw after it was weighed.
 
-    __slots__ = ("barriers", "skip")
+    ``barriers`` counts these places; at the first ``skip`` of them it goes on.
+    """
 
-    def __init__(self, rng: Any, job: Job, skip: int):
-        super().__init__(rng, job.observations, True)
+    __slots__ = ("barriers", "skip", "weighed")
+
+    def __init__(self, rng: RecordingStream, job: Job, skip: int):
+        super().__init__(rng, job.observations, True)  # type: ignore[arg-type]
         self.barriers = 0
         self.skip = skip
+        self.weighed = False
+        rng.before_each = self.wait
 
-    def settle_observed(self, site: Site) -> None:
-        """Weighs the value, then lets the other particles come to their own observe."""
-        super().settle_observed(site)
-        self.barriers += 1
-        if self.barriers > self.skip:
-            getcurrent().parent.switch()
+    def process(self, site: Site) -> None:
+        super().process(site)
+        if site.observed:
+            self.weighed = True
+
+    def wait(self) -> None:
+        """Lets the other particles come to a place of this kind, if this is one."""
+        if self.weighed:
+            self.weighed = False
+            self.barriers += 1
+            if self.barriers > self.skip:
+                getcurrent().parent.switch()
 
 
 class Particle:
@@ -172,7 +197,7 @@ class Particle:
         self._greenlet.gr_context = copy_context()
 
     def advance(self) -> None:
-        """Runs to the next observe, or to the end."""
+        """Runs to the next place where particles wait for each other, or to the end."""
         outcome = self._greenlet.switch()
         if self._greenlet.dead:
             self.trace = outcome
@@ -201,7 +226,7 @@ class Particle:
 
 
 def _advance(particles: list[Particle], progress: Progress) -> bool:
-    """Runs every particle that has not ended to its next observe; whether any is left."""
+    """Runs every particle that has not ended to where they wait next; whether any is left."""
     running = [particle for particle in particles if particle.trace is None]
     for particle in running:
         particle.advance()

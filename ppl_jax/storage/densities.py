@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ppl_jax.distributions.base import Elementwise
@@ -18,21 +20,33 @@ def log_joint(table: TraceTable) -> np.ndarray:
         starts = np.asarray(table.starts[rows])
         for position, site in enumerate(layout.sites):
             if site.kind != TAG:
-                total[rows] += _log_densities(table, layout, position, starts)
+                total[rows] += site_log_densities(table, layout, position, starts)
     return total
 
 
-def _log_densities(table: TraceTable, layout: RowLayout, position: int, starts: np.ndarray) -> np.ndarray:
-    """Log density of one site in the rows at ``starts``, summed over its elements."""
+def site_log_densities(table: TraceTable, layout: RowLayout, position: int, starts: np.ndarray) -> np.ndarray:
+    """Log density of one site in the rows at ``starts`` (n,), summed over its elements; float64 (n,)."""
     site, slot = layout.sites[position], layout.slots[position]
     family, *shapes = site.distribution
-    parameters = range(slot.distribution, slot.proposal)
     if site.kind == FACTOR:
         return table.heap[starts + slot.distribution]
-    if issubclass(FAMILIES[family], Elementwise) and site.value == () and not any(shapes):
+    if issubclass(FAMILIES[family], Elementwise) and site.value is not None:
+        rank, place, parameters = len(site.value), slot.distribution, []
+        for shape in shapes:
+            aligned = (*(1,) * (rank - len(shape)), *shape)  # so that rows do not broadcast against elements
+            parameters.append(_column(table.heap, starts + place, aligned))
+            place += math.prod(shape)
         with np.errstate(all="ignore"):
-            return FAMILIES[family]._log_densities(
-                table.heap[starts + slot.start], *(table.heap[starts + place] for place in parameters)
+            densities = FAMILIES[family]._log_densities(
+                _column(table.heap, starts + slot.start, site.value), *parameters
             )
+        return densities.reshape(len(starts), -1).sum(axis=1) if rank else densities
     rows = (table.heap[start : start + layout.width] for start in starts.tolist())
     return np.array([layout.site(position, row, table.objects).log_prob for row in rows])
+
+
+def _column(heap: np.ndarray, starts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of this shape that begin at ``starts`` (n,): an array (n, *shape)."""
+    if shape == ():
+        return heap[starts]
+    return heap[starts[:, None] + np.arange(math.prod(shape))].reshape(len(starts), *shape)

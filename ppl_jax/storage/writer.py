@@ -205,6 +205,8 @@ class TraceWriter:
                 where = (new_starts[old_kinds == kind][:, None] + places).ravel()
                 kept = {old: self._keep(table.objects[int(old)]) for old in np.unique(numbers[where]).tolist()}
                 numbers[where] = [kept[old] for old in numbers[where].tolist()]
+        for column in (self._starts, self._kinds):  # without an entry that Ctrl-C left unfinished
+            del column[len(self._weights) :]
         base = self._numbers_written + len(self._heap)
         self._heap.frombytes(numbers.view(np.uint8))  # type: ignore[arg-type]
         self._starts.frombytes((base + new_starts[inverse]).astype(np.int64).tobytes())

@@ -110,23 +110,6 @@ def probes(family: Any, parameters: tuple) -> np.ndarray:
     return np.where((values != 0.0) & (np.abs(values) < 1e-307), np.copysign(1e-307, values), values)
 
 
-def numpyro_serves(family: str, parameters: tuple, values: np.ndarray) -> np.ndarray:
-    """At which values numpyro's answer counts: inside the support, and where numpyro has no known fault.
-
-    It moves probabilities of exactly 0 and 1 into the open interval; gives 0 no density where the support begins there;
-    and its truncation on both sides loses its digits beyond 8 standard deviations on the right, where it answers +inf.
-    """
-    serves = np.isfinite(log_prob(family, parameters, values))
-    if family in ("Bernoulli", "Binomial"):
-        return serves & (0.0 < parameters[-1] < 1.0)
-    if family in ("Exponential", "Gamma", "Weibull"):
-        return serves & (values > 0.0)
-    if family == "TruncatedNormal":
-        loc, scale, low, _ = parameters
-        return serves & ((low - loc) / scale < 8.0)
-    return serves
-
-
 def agree(found: Any, expected: Any, tolerance: float = 1e-6) -> bool:
     """Within ``tolerance``, relative to max(1, |expected|), with infinities equal."""
     found, expected = np.asarray(found), np.asarray(expected)

@@ -23,7 +23,10 @@ def _no_warnings():
         yield
 
 
-@given(probs=st.lists(st.floats(0.0, 10.0), min_size=1, max_size=80).filter(lambda row: sum(row) > 0.0))
+MASSES = st.floats(0.0, 10.0, allow_subnormal=False)  # of what is subnormal, float64 has no digits to normalise
+
+
+@given(probs=st.lists(MASSES, min_size=1, max_size=80).filter(lambda row: sum(row) > 0.0))
 def test_categorical(probs):
     distribution, total = d.Categorical(probs), math.fsum(probs)
     with np.errstate(divide="ignore"):
@@ -35,6 +38,19 @@ def test_categorical(probs):
     outside = [-1, len(probs), 0.5, NAN, INF, -INF, 1e300]
     assert [distribution.log_prob(value) for value in outside] == [-INF] * len(outside)
     assert distribution.log_prob(np.array(outside, dtype=float)).tolist() == [-INF] * len(outside)
+
+
+def test_a_category_too_rare_for_float64_is_impossible():
+    """2.5e-324 is rounded to 0; the draw, the density and what is stored say the same of it."""
+    distribution = d.Categorical([2.0, 5e-324])
+    assert distribution.probs.tolist() == [1.0, 0.0]
+    assert distribution.log_prob(1) == -INF == distribution.log_prob(np.array([1]))[0]
+    assert distribution.sample(_Last()) == 0
+
+
+class _Last:
+    def random(self):
+        return 1.0 - 2.0**-53
 
 
 def test_categorical_agrees_with_numpyro(x64):
@@ -76,6 +92,7 @@ def test_mixture_agrees_with_numpyro(x64):
         MIXTURE,
         d.Mixture([1.0, 1.0], [d.Beta(2.0, 3.0), d.Beta(0.5, 0.5)]),
         d.Mixture([1.0, 3.0], [d.Exponential(2.0), d.Normal(0.0, 1.0)]),
+        d.Mixture([1.0, 3.0, 1.0], [d.Gamma(2.0, 1.0), d.LogNormal(0.0, 1.0), d.Weibull(1.0, 2.0)]),
         d.Mixture([1.0, 3.0], [d.TruncatedNormal(0.0, 1.0, 0.0, 2.0), d.TruncatedNormal(0.0, 1.0, -1.0, 0.5)]),
         d.Mixture([1.0, 3.0], [d.Uniform(0.0, 0.5), d.Uniform(0.3, 2.0)]),
         d.Mixture([1.0, 3.0], [d.TruncatedNormal(0.0, 1.0, -INF, 2.0), d.TruncatedNormal(0.0, 1.0, -INF, 0.5)]),

@@ -1,7 +1,7 @@
 """Draws follow their law: Kolmogorov-Smirnov for continuous families, chi-square for discrete ones, against scipy.
 
-Every test is made at significance 1e-4 with fixed seeds. There are about 70 of them, so that a correct library fails one
-for fewer than one in a hundred choices of the seeds; with these seeds it fails none, ever.
+Every test is made at significance 1e-4 with fixed seeds. There are about 70 of them, so that a correct library fails
+one for fewer than one in a hundred choices of the seeds; with these seeds it fails none, ever.
 """
 
 import math
@@ -57,7 +57,7 @@ def test_draws_follow_their_law(family, parameters):
 
 
 def _ks_p_value(draws: np.ndarray, law) -> float:
-    """Draws that rounding would bring to a bound are kept one step away from it: those are counted, the others compared."""
+    """Draws that rounding would bring to a bound are kept a step away: those are counted, the others compared."""
     first, last = sys.float_info.min, (1.0 - 2.0**-53 if law.dist.name == "beta" else sys.float_info.max)
     with np.errstate(over="ignore"):  # within scipy
         below, mass = law.cdf(first), law.cdf(last) - law.cdf(first)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy_twins import CASES, agree, numpyro_serves, probes
+from scipy_twins import CASES, agree, probes
 
 from ppl_jax import distributions as d
 from ppl_jax.distributions.base import as_parameter, is_tracer
@@ -16,7 +16,7 @@ FAMILIES = sorted({family for family, _ in CASES}, key=lambda family: family.__n
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_densities_agree_with_the_host(family, x64):
-    """Inside the support, where numpyro's twin is right, and outside."""
+    """Inside the support, at its bounds, and outside."""
     rows = [parameters for other, parameters in CASES if other is family]
     values = np.array([probes(family, parameters) for parameters in rows])
     values = np.where(np.isfinite(values), values, 0.5)
@@ -29,8 +29,7 @@ def test_densities_agree_with_the_host(family, x64):
     found = jax.vmap(traced)(tuple(np.array(rows).T), values)
     for parameters, row, got in zip(rows, values, np.asarray(found), strict=True):
         expected = family(*parameters).log_prob(row)
-        good = numpyro_serves(family.__name__, parameters, row) | (expected == -np.inf)
-        assert agree(got[good], expected[good]), parameters
+        assert agree(got, expected), parameters
 
 
 CONTINUOUS = [(family, parameters) for family, parameters in CASES if not family.discrete]
@@ -63,7 +62,8 @@ def test_composites_of_tracers(x64):
         mixture = d.Mixture([p, 1.0 - p], [d.Normal(loc, 1.0), d.Exponential(2.0)])
         vector = d.MultivariateNormal(jnp.stack([loc, loc]), jnp.eye(2) * p)
         total = mixture.log_prob(value) + vector.log_prob(jnp.stack([value, 0.0]))
-        return total + d.Categorical([p, 1.0 - p]).log_prob(1) + d.Factor(loc).log_prob(None) + d.Delta(loc).log_prob(loc)
+        total += d.Categorical([p, 1.0 - p]).log_prob(1)
+        return total + d.Factor(loc).log_prob(None) + d.Delta(loc).log_prob(loc)
 
     def host(p, loc, value):
         mixture = d.Mixture([p, 1.0 - p], [d.Normal(loc, 1.0), d.Exponential(2.0)])
@@ -88,7 +88,8 @@ def test_values_may_be_tracers_of_any_number_type(x64):
     categorical = d.Categorical([0.2, 0.8])
     values = np.array([0.0, 1.0, 2.0, 0.5])
     assert agree(jax.jit(categorical.log_prob)(values), categorical.log_prob(values))
-    assert agree(jax.jit(categorical.log_prob)(np.array([0, 1, 5, 7])), [math.log(0.2), math.log(0.8), -np.inf, -np.inf])
+    expected = [math.log(0.2), math.log(0.8), -np.inf, -np.inf]
+    assert agree(jax.jit(categorical.log_prob)(np.array([0, 1, 5, 7])), expected)
     impossible = d.Categorical([0.0, 1.0])
     assert np.asarray(jax.jit(impossible.log_prob)(0.0)) == -np.inf
 

@@ -78,7 +78,7 @@ def test_changing_structure(model, data, exact, kernel):
 def test_hidden_markov_model():
     marginals, _ = hidden_markov_posterior()
     posterior = ppl.metropolis_hastings(
-        hidden_markov, HMM_DATA, 16_000, num_chains=2, thinning=2, burn_in=1000, seed=4, progress=False
+        hidden_markov, HMM_DATA, 8000, num_chains=2, thinning=2, burn_in=500, seed=4, progress=False
     )
     states = np.asarray(posterior.map(lambda trace: trace.result).values)
     for step in range(16):
@@ -104,19 +104,22 @@ def restless():
     share = ppl.sample(dist.Beta(2.0, 1.0 + count), name="share")
     kind = ppl.sample(dist.Categorical([0.2, 0.5, 0.3]), name="kind")
     bounded = ppl.sample(dist.TruncatedNormal(0.0, 1.0, -0.5, 2.0), name="bounded")
+    ppl.observe(dist.Normal(total + width, 0.5 + nuisance), name="data")
     return width, count, total, angle, share, kind, bounded
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_one_step_leaves_the_prior_invariant(kernel):
-    """Without data the posterior is the prior: start from exact prior draws, take 10 steps, compare distributions."""
+def test_steps_leave_the_joint_distribution_invariant(kernel):
+    """Data simulated with the latents make these a posterior draw: ten steps later they are one still, and averaged
+    over the data posterior draws are prior draws (Geweke, "Getting it right", JASA 2004).
+    """
     number = 2000
     start = ppl.prior(restless, number, seed=10, backend="host", progress=False)
     moved = []
     for index, trace in enumerate(start):
         chain = ppl.metropolis_hastings(
-            restless, num_traces=1, kernel=kernel, burn_in=0, thinning=10, initial_trace=trace,
-            seed=1000 + index, progress=False,
+            restless, {"data": trace["data"]}, num_traces=1, kernel=kernel, burn_in=0, thinning=10,
+            initial_trace=trace, seed=1000 + index, progress=False,
         )  # fmt: skip
         moved.append(chain[0].result)
     other = ppl.prior(restless, number, seed=11, backend="host", progress=False)
@@ -132,6 +135,23 @@ def test_one_step_leaves_the_prior_invariant(kernel):
             p_value = stats.ks_2samp(moved[:, column], independent[:, column]).pvalue
         assert p_value > 1e-3 / 7, (name, p_value)  # seven comparisons at a family-wise level of 0.1 %
     assert np.mean(np.any(moved != np.array([trace.result for trace in start]), axis=1)) > 0.9
+
+
+def test_an_initial_trace_gives_uncontrolled_draws_too():
+    def model():
+        n = ppl.sample(dist.Normal(0.0, 1.0), name="n", control=False)
+        return n, ppl.sample(dist.Normal(n, 1.0), name="x")
+
+    met = []
+
+    def spy():
+        met.append(model())
+        return met[-1]
+
+    start = ppl.prior(spy, 1, seed=1, progress=False)[0]
+    ppl.metropolis_hastings(spy, num_traces=1, burn_in=0, initial_trace=start, seed=2, progress=False)
+    assert met[1] == start.result
+    assert met[2][0] != start["n"]  # afterwards they are drawn afresh
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------
@@ -238,6 +258,73 @@ def test_vector_valued_latents():
     gain = cov @ np.ones(2) / (np.ones(2) @ cov @ np.ones(2) + 1.0)
     for dimension in range(2):
         assert agree(x[:, dimension], 2.0 * gain[dimension])
+
+
+def test_tempering():
+    """GUM with the likelihood to the power 1/2: precision 1/5 + 1/2, mean weighted accordingly."""
+    chain = ppl.metropolis_hastings(
+        gum, GUM_DATA, 20_000, likelihood_importance=0.5, burn_in=1000, seed=15, progress=False
+    )
+    mu = np.asarray(chain.map("mu").values)
+    precision = 0.2 + 0.5
+    assert agree(mu, (0.2 * 1.0 + 0.25 * 17.0) / precision)
+    assert agree((mu - (0.2 * 1.0 + 0.25 * 17.0) / precision) ** 2, 1.0 / precision)
+
+
+def test_factors_are_part_of_the_target():
+    def model():
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+        ppl.factor(-0.5 * (x - 1.0) ** 2)
+
+    x = np.asarray(ppl.metropolis_hastings(model, num_traces=20_000, seed=16, progress=False).map("x").values)
+    assert agree(x, 0.5)
+    assert agree((x - 0.5) ** 2, 0.5)
+
+
+def test_every_chain_starts_from_a_given_trace():
+    start = handlers.trace(handlers.substitute(gum, data={"mu": 30.0})).get_trace()
+    chains = ppl.metropolis_hastings(
+        gum, GUM_DATA, 20, num_chains=4, burn_in=0, initial_trace=start, kernel=ppl.RandomWalk(0.0), seed=1,
+        progress=False,
+    ).chains  # fmt: skip
+    assert all(chain[0]["mu"] > 15.0 for chain in chains)
+    assert len({chain[-1]["mu"] for chain in chains}) == 4
+
+
+def test_a_start_is_looked_for_where_the_density_is_not_zero():
+    """P(x > 3) = 0.00135: found among the first thousands of prior executions."""
+
+    def model():
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+        ppl.factor(0.0 if x > 3.0 else -math.inf, name="rare")
+
+    chain = ppl.metropolis_hastings(model, num_traces=20_000, seed=17, progress=False)
+    x = np.asarray(chain.map("x").values)
+    assert x.min() > 3.0
+    assert agree(x, stats.truncnorm(3.0, np.inf).mean())
+
+
+def test_initial_traces_that_will_not_do():
+    def model():
+        x = ppl.sample(dist.Uniform(0.0, 1.0), name="x")
+        ppl.observe(dist.Uniform(0.0, x), 0.9, name="y")
+
+    start = handlers.trace(handlers.substitute(model, data={"x": 0.1})).get_trace()
+    with pytest.raises(ppl.DegenerateWeightsError, match=r"The initial trace does not have.*'y'.*0\.9"):
+        ppl.metropolis_hastings(model, num_traces=10, initial_trace=start, progress=False)
+    with pytest.raises(TypeError, match=r"initial_trace must be a Trace.*prior\(model, 1\)\[0\]"):
+        ppl.metropolis_hastings(model, num_traces=10, initial_trace={"x": 0.95}, progress=False)
+
+
+def test_chains_on_disk_are_those_in_memory(tmp_path):
+    inside, outside = (
+        ppl.metropolis_hastings(gum, GUM_DATA, 600, num_chains=2, burn_in=50, seed=6, path=path, progress=False)
+        for path in (None, tmp_path / "chains")
+    )
+    assert np.array_equal(inside.map("mu").values, outside.map("mu").values)
+    assert outside.num_chains == 2
+    # A rejected step stores no row of its own.
+    assert 1 < len(np.unique(outside.values.starts)) < 600
 
 
 def test_a_kernel_must_be_known():

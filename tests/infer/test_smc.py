@@ -7,6 +7,7 @@ import pytest
 from programs import (
     BRANCHING_DATA,
     GUM_DATA,
+    GUM_LOG_EVIDENCE,
     GUM_MEAN,
     GUM_STDDEV,
     HMM_DATA,
@@ -69,6 +70,54 @@ def test_changing_structure():
     assert np.mean([run.log_evidence for run in runs]) == pytest.approx(log_evidence, abs=0.1)
 
 
+def test_evidence_of_the_gaussian():
+    runs = [ppl.smc(gum, GUM_DATA, 2000, seed=seed, progress=False) for seed in range(10)]
+    ratios = np.exp([run.log_evidence - GUM_LOG_EVIDENCE for run in runs])
+    assert np.mean(ratios) == pytest.approx(1.0, abs=4 * np.std(ratios, ddof=1) / np.sqrt(len(ratios)))
+
+
+def test_what_is_observed_last_stays_in_the_weights():
+    """After the last draw resampling would only copy: all particles are different, and carry the last likelihood."""
+    posterior = ppl.smc(hidden_markov, HMM_DATA, 300, ess_threshold=1.0, seed=3, progress=False)
+    for trace, log_weight in zip(posterior, posterior.log_weights, strict=True):
+        assert log_weight == pytest.approx(trace.sites[-1].log_prob, abs=1e-12)
+    gaussian = ppl.smc(gum, GUM_DATA, 300, ess_threshold=1.0, seed=3, progress=False)
+    assert len({trace["mu"] for trace in gaussian}) == 300
+
+
+def test_factors_weigh_as_observations_do():
+    """A random walk with a factor at every step, against the same with observations."""
+
+    def walk(weigh):
+        x = 0.0
+        for _ in range(5):
+            x = ppl.sample(dist.Normal(x, 1.0))
+            weigh(x)
+        return x
+
+    observed = ppl.smc(
+        lambda: walk(lambda x: ppl.observe(dist.Normal(x, 1.0), 1.0)), num_traces=200, seed=1, progress=False
+    )
+    weighted = ppl.smc(
+        lambda: walk(lambda x: ppl.factor(dist.Normal(x, 1.0).log_prob(1.0))), num_traces=200, seed=1, progress=False
+    )
+    assert np.array_equal(observed.log_weights, weighted.log_weights)
+    assert observed.log_evidence == weighted.log_evidence
+
+
+def test_hidden_and_proposed_draws_are_new_in_every_child():
+    """Whatever draws after an observe, also behind a block, draws for itself."""
+
+    def model():
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+        ppl.observe(dist.Normal(x, 0.01), 0.0)
+        return ppl.sample(dist.Normal(0.0, 1.0), name="hidden")
+
+    posterior = ppl.smc(ppl.handlers.block(model, hide=["hidden"]), num_traces=100, seed=1, progress=False)
+    assert len(set(posterior.map("x").values)) < 50
+    assert len(set(posterior.results.values)) == 100
+
+
 def test_same_seed_gives_equal_bits():
     first, again = (ppl.smc(hidden_markov, HMM_DATA, 100, seed=3, progress=False) for _ in range(2))
     assert np.array_equal(first.log_weights, again.log_weights)
@@ -95,18 +144,22 @@ def test_a_model_with_other_randomness_is_found_out():
 
 
 def test_particles_are_closed_when_the_model_raises():
-    closed = []
+    begun, closed = [], []
 
     def model():
         x = ppl.sample(dist.Uniform(0.0, 1.0))
+        begun.append(x)
         try:
             ppl.observe(dist.Normal(x, 1.0), 0.0)
-            if x > 0.9:
+            y = ppl.sample(dist.Uniform(0.0, 1.0))
+            if y > 0.9:
                 raise RuntimeError("out of range")
             ppl.observe(dist.Normal(x, 1.0), 0.0)
         finally:
             closed.append(x)
 
-    with pytest.raises(ppl.ModelError, match="out of range"):
+    with pytest.raises(ppl.ModelError, match="out of range") as caught:
         ppl.smc(model, num_traces=50, seed=1, progress=False)
-    assert len(closed) == 50
+    assert len(closed) == len(begun) >= 50  # those that were resampled began again
+    assert 0 < len(caught.value.finished) < 50
+    assert not caught.value.finished.has_log_evidence

@@ -96,28 +96,31 @@ int ppx_value_shape(const ppx_distribution *distribution, int32_t *shape, uint32
 
 /* -- domains -- */
 
-typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, COUNT, NOT_NAN } domain;
+typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, RATE, COUNT, NOT_NAN } domain;
+
+static const double LARGEST_COUNT = 0x1p53; /* above it doubles no longer hold every integer */
 
 static bool in_domain(double value, domain wanted) {
     switch (wanted) {
         case FINITE: return isfinite(value);
         case POSITIVE: return isfinite(value) && value > 0.0;
         case PROBABILITY: return value >= 0.0 && value <= 1.0;
-        case COUNT: return isfinite(value) && value >= 0.0 && floor(value) == value;
+        case RATE: return value >= 0.0 && value <= LARGEST_COUNT;
+        case COUNT: return value >= 0.0 && value <= LARGEST_COUNT && floor(value) == value;
         case NOT_NAN: return !isnan(value);
         default: return true;
     }
 }
 
-static const char *const DOMAIN_TEXTS[] = {"any",           "finite", "finite and > 0", "in [0, 1]", "an integer >= 0",
-                                           "no NaN"};
+static const char *const DOMAIN_TEXTS[] = {
+    "any", "finite", "finite and > 0", "in [0, 1]", "in [0, 2^53]", "an integer in [0, 2^53]", "a number, not NaN"};
 
 static const domain DOMAINS[][4] = {
     {ANY},
     {FINITE, POSITIVE},
     {FINITE, FINITE},
-    {FINITE},
-    {POSITIVE},
+    {ANY},
+    {RATE},
     {PROBABILITY},
     {POSITIVE, POSITIVE},
     {POSITIVE},
@@ -127,14 +130,14 @@ static const domain DOMAINS[][4] = {
     {POSITIVE, POSITIVE},
     {FINITE, POSITIVE, NOT_NAN, NOT_NAN},
     {FINITE, POSITIVE},
-    {FINITE},
-    {FINITE, FINITE},
     {ANY},
+    {FINITE, FINITE},
+    {NOT_NAN},
 };
 
 static int complain(char *error, size_t size, uint32_t family, uint32_t parameter, const char *expected, double found) {
-    snprintf(error, size, "%s: %s must be %s, found %g", FAMILIES[family].name, FAMILIES[family].parameters[parameter], expected,
-             found);
+    snprintf(error, size, "%s: %s must be %s, found %g", FAMILIES[family].name, FAMILIES[family].parameters[parameter],
+             expected, found);
     return PPX_FAILED;
 }
 
@@ -147,7 +150,8 @@ static int complain_text(char *error, size_t size, uint32_t family, const char *
 static double broadcast_element(const ppx_tensor *parameter, const int32_t *shape, uint32_t dimensions, size_t index) {
     size_t at = 0, stride = 1;
     for (uint32_t back = 0; back < parameter->dimensions; back++) {
-        size_t length = (size_t)shape[dimensions - 1 - back], own = (size_t)parameter->shape[parameter->dimensions - 1 - back];
+        size_t length = (size_t)shape[dimensions - 1 - back],
+               own = (size_t)parameter->shape[parameter->dimensions - 1 - back];
         if (own != 1) at += index % length * stride;
         stride *= own;
         index /= length;
@@ -163,7 +167,10 @@ static int check_order(const ppx_distribution *distribution, uint32_t low, char 
     for (size_t i = 0; i < size; i++) {
         double below = broadcast_element(&distribution->parameters[low], shape, dimensions, i);
         double above = broadcast_element(&distribution->parameters[low + 1], shape, dimensions, i);
-        if (!(below < above)) return complain(error, error_size, distribution->family, low, "less than high", below);
+        if (!(below < above)) return complain(error, error_size, distribution->family, low, "below high", below);
+        if (distribution->family == PPX_UNIFORM && !isfinite(above - below))
+            return complain(error, error_size, distribution->family, low + 1,
+                            "so near to low that high - low is finite", above);
     }
     return PPX_OK;
 }
@@ -175,7 +182,8 @@ static int check_probs(const ppx_distribution *distribution, char *error, size_t
     for (size_t row = 0; row < size; row += count) {
         double sum = 0.0;
         for (size_t k = row; k < row + count; k++) {
-            if (probs->data[k] < 0.0) return complain(error, error_size, distribution->family, 0, ">= 0", probs->data[k]);
+            if (!(probs->data[k] >= 0.0))
+                return complain(error, error_size, distribution->family, 0, ">= 0", probs->data[k]);
             sum += probs->data[k];
         }
         if (!(sum > 0.0 && isfinite(sum)))
@@ -188,17 +196,20 @@ static int check_cholesky(const ppx_distribution *distribution, char *error, siz
     const ppx_tensor *loc = &distribution->parameters[0], *scale = &distribution->parameters[1];
     int32_t length = loc->dimensions == 1 ? loc->shape[0] : -1;
     if (length < 0 || scale->dimensions != 2 || scale->shape[0] != length || scale->shape[1] != length)
-        return complain_text(error, error_size, distribution->family, "loc must have shape [d] and scale_tril shape [d, d]");
+        return complain_text(error, error_size, distribution->family,
+                             "loc must have shape [d] and scale_tril shape [d, d]");
     for (int32_t row = 0; row < length; row++)
         for (int32_t column = row; column < length; column++) {
             double value = scale->data[(size_t)row * (size_t)length + (size_t)column];
             if (column == row ? !(value > 0.0) : value != 0.0)
-                return complain(error, error_size, distribution->family, 1, "lower triangular with a positive diagonal", value);
+                return complain(error, error_size, distribution->family, 1, "lower triangular with a positive diagonal",
+                                value);
         }
     return PPX_OK;
 }
 
-static int discreteness(const ppx_distribution *distribution, int depth) { /* 1, 0, or -1 if of both kinds or too deep */
+static int discreteness(const ppx_distribution *distribution,
+                        int depth) { /* 1, 0, or -1 if of both kinds or too deep */
     int kind;
     switch (distribution->family) {
         case PPX_CATEGORICAL:
@@ -238,11 +249,13 @@ int ppx_check(const ppx_distribution *distribution, char *error, size_t error_si
     uint32_t family = distribution->family, dimensions;
     int32_t shape[PPX_MAX_DIMENSIONS];
     size_t size;
-    if (!family || family >= NUM_FAMILIES) return complain_text(error, error_size, family, "no such family of distributions");
+    if (!family || family >= NUM_FAMILIES)
+        return complain_text(error, error_size, family, "no such family of distributions");
     for (uint32_t i = 0; i < FAMILIES[family].count; i++) {
         const ppx_tensor *parameter = &distribution->parameters[i];
         size_t count = ppx_tensor_size(parameter);
-        if (!parameter->data || count == SIZE_MAX) return complain_text(error, error_size, family, "a parameter has no value");
+        if (!parameter->data || count == SIZE_MAX)
+            return complain_text(error, error_size, family, "a parameter has no value");
         for (size_t k = 0; k < count; k++)
             if (!in_domain(parameter->data[k], DOMAINS[family][i]))
                 return complain(error, error_size, family, i, DOMAIN_TEXTS[DOMAINS[family][i]], parameter->data[k]);
@@ -254,8 +267,9 @@ int ppx_check(const ppx_distribution *distribution, char *error, size_t error_si
         case PPX_TRUNCATED_NORMAL: return check_order(distribution, 2, error, error_size);
         case PPX_CATEGORICAL: return check_probs(distribution, error, error_size);
         case PPX_MIXTURE:
-            return check_probs(distribution, error, error_size) || check_components(distribution, error, error_size) ? PPX_FAILED
-                                                                                                                     : PPX_OK;
+            return check_probs(distribution, error, error_size) || check_components(distribution, error, error_size)
+                       ? PPX_FAILED
+                       : PPX_OK;
         case PPX_MULTIVARIATE_NORMAL: return check_cholesky(distribution, error, error_size);
         default: return PPX_OK;
     }
@@ -268,8 +282,8 @@ static void draw_multivariate(ppx_stream *stream, const ppx_distribution *distri
     size_t length = (size_t)distribution->parameters[0].shape[0];
     for (size_t i = 0; i < length; i++) value[i] = ppx_normal_quantile(ppx_uniform(stream));
     for (size_t row = length; row-- > 0;) { /* from below: row i needs the deviates 0 ... i */
-        double sum = scale[row * length] * value[0];
-        for (size_t k = 1; k <= row; k++) sum = sum + scale[row * length + k] * value[k];
+        double sum = 0.0;
+        for (size_t k = 0; k <= row; k++) sum = sum + scale[row * length + k] * value[k];
         value[row] = loc[row] + sum;
     }
 }
@@ -281,14 +295,17 @@ void ppx_draw(ppx_stream *stream, const ppx_distribution *distribution, double *
     size_t size;
     ppx_value_shape(distribution, shape, &dimensions, &size);
     if (family == PPX_MIXTURE) {
-        ppx_draw(stream, &distribution->components[ppx_draw_category(stream, distribution->parameters[0].data,
-                                                                     distribution->num_components)], value);
+        ppx_draw(stream,
+                 &distribution->components[ppx_draw_category(stream, distribution->parameters[0].data,
+                                                             distribution->num_components)],
+                 value);
     } else if (family == PPX_MULTIVARIATE_NORMAL) {
         draw_multivariate(stream, distribution, value);
     } else if (family == PPX_CATEGORICAL) {
         const ppx_tensor *probs = &distribution->parameters[0];
         size_t categories = (size_t)probs->shape[probs->dimensions - 1];
-        for (size_t i = 0; i < size; i++) value[i] = (double)ppx_draw_category(stream, probs->data + i * categories, categories);
+        for (size_t i = 0; i < size; i++)
+            value[i] = (double)ppx_draw_category(stream, probs->data + i * categories, categories);
     } else if (!dimensions) {
         for (uint32_t i = 0; i < count; i++) parameters[i] = distribution->parameters[i].data[0];
         *value = ppx_draw_scalar(stream, family, parameters);

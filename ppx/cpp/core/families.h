@@ -6,7 +6,7 @@
 #include "ppx.h"
 
 #define PPX_MAX_DIMENSIONS 16
-#define PPX_MAX_MIXTURES 8
+#define PPX_MAX_MIXTURES   8
 #define PPX_MAX_COMPONENTS 65536
 
 const char *ppx_family_name(uint32_t family);

@@ -20,8 +20,8 @@ static bool open_table(ppx_span message, size_t at, ppx_table *table) {
     table->vtable = (size_t)vtable;
     table->vtable_size = load_u16(message.data + vtable);
     table->size = load_u16(message.data + vtable + 2);
-    return table->vtable_size >= 4 && table->vtable_size % 2 == 0 && inside(message, table->vtable, table->vtable_size) &&
-           table->size >= 4 && inside(message, at, table->size);
+    return table->vtable_size >= 4 && table->vtable_size % 2 == 0 &&
+           inside(message, table->vtable, table->vtable_size) && table->size >= 4 && inside(message, at, table->size);
 }
 
 /* Where a field of `size` bytes stands in the message; 0 if it is absent. */
@@ -65,23 +65,22 @@ bool ppx_read_vector(const ppx_table *parent, unsigned field, size_t element, pp
     vector->count = 0;
     if (!follow(parent, field, &at)) return false;
     if (!at) return true;
-    if (at % 4 || (at + 4) % element) return false;
+    if (at % 4) return false;
     vector->count = ppx_load_u32(parent->message.data + at);
+    if (vector->count && (at + 4) % element) return false;
     vector->data = parent->message.data + at + 4;
     return vector->count <= (parent->message.size - at - 4) / element;
 }
 
 bool ppx_read_string(const ppx_table *parent, unsigned field, ppx_vector *string) {
-    const uint8_t *end = parent->message.data + parent->message.size;
     if (!ppx_read_vector(parent, field, 1, string)) return false;
-    if (!string->data) return true;
-    if (string->data + string->count >= end || string->data[string->count]) return false;
-    return string->count <= 65535 && ppx_is_utf8(string->data, string->count);
+    return string->count <= PPX_MAX_STRING && ppx_is_utf8(string->data, string->count);
 }
 
 bool ppx_read_element(const ppx_table *parent, ppx_vector offsets, size_t index, ppx_table *table) {
     size_t at = (size_t)(offsets.data - parent->message.data) + 4 * index;
-    return open_table(parent->message, at + ppx_load_u32(parent->message.data + at), table);
+    uint32_t offset = ppx_load_u32(parent->message.data + at);
+    return offset && open_table(parent->message, at + offset, table);
 }
 
 bool ppx_read_number(const ppx_table *parent, unsigned field, size_t size, uint64_t fallback, uint64_t *value) {
@@ -98,10 +97,14 @@ bool ppx_is_utf8(const void *text, size_t length) {
         uint32_t lead = *at++, code, least;
         int more;
         if (lead < 0x80) continue;
-        if (lead >= 0xC2 && lead < 0xE0) more = 1, code = lead & 0x1F, least = 0x80;
-        else if (lead >= 0xE0 && lead < 0xF0) more = 2, code = lead & 0x0F, least = 0x800;
-        else if (lead >= 0xF0 && lead < 0xF5) more = 3, code = lead & 0x07, least = 0x10000;
-        else return false;
+        if (lead >= 0xC2 && lead < 0xE0)
+            more = 1, code = lead & 0x1F, least = 0x80;
+        else if (lead >= 0xE0 && lead < 0xF0)
+            more = 2, code = lead & 0x0F, least = 0x800;
+        else if (lead >= 0xF0 && lead < 0xF5)
+            more = 3, code = lead & 0x07, least = 0x10000;
+        else
+            return false;
         if (end - at < more) return false;
         for (; more; more--, at++) {
             if ((*at & 0xC0) != 0x80) return false;
@@ -110,4 +113,10 @@ bool ppx_is_utf8(const void *text, size_t length) {
         if (code < least || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
     }
     return true;
+}
+
+size_t ppx_cut_utf8(const char *text, size_t length, size_t most) {
+    if (length <= most) return length;
+    while (most && ((uint8_t)text[most] & 0xC0) == 0x80) most--;
+    return most;
 }

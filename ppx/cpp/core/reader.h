@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define PPX_MAX_STRING 65535
+
 typedef struct {
     const uint8_t *data;
     size_t size;
@@ -38,6 +40,9 @@ bool ppx_read_element(const ppx_table *parent, ppx_vector offsets, size_t index,
 bool ppx_read_number(const ppx_table *parent, unsigned field, size_t size, uint64_t fallback, uint64_t *value);
 
 bool ppx_is_utf8(const void *text, size_t length);
+
+/* How much of UTF-8 text fits into `most` bytes without cutting a character. */
+size_t ppx_cut_utf8(const char *text, size_t length, size_t most);
 
 static inline uint32_t ppx_load_u32(const uint8_t *at) {
     uint32_t value;

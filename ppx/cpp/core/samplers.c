@@ -3,27 +3,26 @@
 
 #include "random.h"
 
+#include <float.h>
 #include <math.h>
 
 static const double PI = 3.141592653589793;
 static const double SQRT_2 = 1.4142135623730951;
 
+static double limit(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+
 static double standard_normal(ppx_stream *stream) { return ppx_normal_quantile(ppx_uniform(stream)); }
 
 size_t ppx_draw_category(ppx_stream *stream, const double *probs, size_t count) {
-    double total = probs[0], sum = 0.0, u;
-    size_t last = 0;
-    for (size_t k = 1; k < count; k++) total = total + probs[k];
-    u = ppx_uniform(stream);
-    for (size_t k = 0; k < count; k++) {
-        double p = probs[k] / total;
-        if (p > 0.0) {
-            sum = sum + p;
-            last = k;
-        }
-        if (u < sum) return k;
-    }
-    return last;
+    double total = probs[0], threshold, sum;
+    size_t k = 0;
+    for (size_t i = 1; i < count; i++) total = total + probs[i];
+    threshold = ppx_uniform(stream) * total;
+    for (sum = probs[0]; !(threshold < sum) && k + 1 < count; sum = sum + probs[k]) k++;
+    if (threshold < sum) return k;
+    /* Totals of a few times the smallest number: the last category of positive weight stands in. */
+    for (k = 0, sum = probs[0]; sum < total; sum = sum + probs[k]) k++;
+    return k;
 }
 
 /* Marsaglia and Tsang (2000), rate 1. */
@@ -45,17 +44,34 @@ static double standard_gamma(ppx_stream *stream, double a) {
     }
 }
 
-static double beta(ppx_stream *stream, double a, double b) {
+/* Jöhnk (1964), in logarithms, because powers of 1 / a underflow where both concentrations are small. */
+static double beta_of_small(ppx_stream *stream, double a, double b) {
     for (;;) {
-        double x = standard_gamma(stream, a), y = standard_gamma(stream, b);
-        if (x + y > 0.0) return x / (x + y);
+        double x = limit(log(ppx_uniform(stream)) / a, -DBL_MAX, 0.0),
+               y = limit(log(ppx_uniform(stream)) / b, -DBL_MAX, 0.0);
+        double ratio;
+        if (exp(x) + exp(y) > 1.0) continue;
+        if (x > y) return 1.0 / (1.0 + exp(y - x));
+        ratio = exp(x - y);
+        return ratio / (1.0 + ratio);
     }
 }
 
+static double beta(ppx_stream *stream, double a, double b) {
+    double value;
+    if (a < 1.0 && b < 1.0) {
+        value = beta_of_small(stream, a, b);
+    } else {
+        double x = standard_gamma(stream, a), y = standard_gamma(stream, b);
+        value = x / (x + y);
+    }
+    return limit(value, DBL_MIN, 1.0 - 0x1p-53);
+}
+
 static double log_factorial(double k) {
-    static const double exact[16] = {1.0,       1.0,        2.0,         6.0,          24.0,          120.0,
-                                     720.0,     5040.0,     40320.0,     362880.0,     3628800.0,     39916800.0,
-                                     479001600.0, 6227020800.0, 87178291200.0, 1307674368000.0};
+    static const double exact[16] = {
+        1.0,     1.0,      2.0,       6.0,        24.0,        120.0,        720.0,         5040.0,
+        40320.0, 362880.0, 3628800.0, 39916800.0, 479001600.0, 6227020800.0, 87178291200.0, 1307674368000.0};
     double n, i, s;
     if (k < 16.0) return log(exact[(int)k]);
     n = k + 1.0;
@@ -95,7 +111,7 @@ static double binomial(ppx_stream *stream, double n, double p) {
     if (p > 0.5) return n - binomial(stream, n, 1.0 - p);
     if (n * p < 10.0) {
         double u = ppx_uniform(stream), k = 0.0, mass = exp(n * log1p(-p)), c = mass, odds = p / (1.0 - p);
-        while (u >= c && k < n) {
+        while (u >= c && k < n && mass > 0.0) {
             k = k + 1.0;
             mass = mass * (odds * (n - k + 1.0) / k);
             c = c + mass;
@@ -120,47 +136,60 @@ static double binomial(ppx_stream *stream, double n, double p) {
     }
 }
 
-/* Inversion where the distribution function keeps its precision, Robert (1995) in the far tail. */
+/* The far left tail, below b << 0 and above a: Robert (1995), from an exponential that is itself cut off at a. */
+static double normal_tail(ppx_stream *stream, double a, double b) {
+    double cut = expm1(b * (b - a));
+    for (;;) {
+        double step = log1p(ppx_uniform(stream) * cut) / b;
+        if (ppx_uniform(stream) < exp(-0.5 * step * step)) return b - step;
+    }
+}
+
 static double truncated_normal(ppx_stream *stream, const double *parameters) {
     double loc = parameters[0], scale = parameters[1], low = parameters[2], high = parameters[3];
-    double a = (low - loc) / scale, b = (high - loc) / scale, x, y;
-    bool flip = a > 0.0;
+    double a = (low - loc) / scale, b = (high - loc) / scale, x;
+    bool flip = a > 0.0; /* the left tail keeps the precision of the distribution function */
     if (flip) {
         double upper = -a;
         a = -b;
         b = upper;
     }
+    if (b == -INFINITY) return flip ? low : high;
     if (b < -8.0) {
-        for (;;) {
-            double s = -log(ppx_uniform(stream)) / -b, u = ppx_uniform(stream);
-            x = b - s;
-            if (u < exp(-0.5 * s * s) && x >= a) break;
-        }
+        x = normal_tail(stream, a, b);
     } else {
         double l = 0.5 * erfc(-a / SQRT_2), p = l + ppx_uniform(stream) * (0.5 * erfc(-b / SQRT_2) - l);
-        x = p <= 0.0 ? a : p >= 1.0 ? b : ppx_normal_quantile(p);
+        x = ppx_normal_quantile(p < 1.0 ? p : 1.0 - 0x1p-53);
     }
-    y = loc + scale * (flip ? -x : x);
-    return y < low ? low : y > high ? high : y;
+    return limit(loc + scale * (flip ? -x : x), low, high);
 }
 
-/* Best and Fisher (1979). */
+/* Best and Fisher (1979), written so that nothing cancels where the concentration is large or overflows where it is
+ * small. */
 static double von_mises(ppx_stream *stream, double loc, double k) {
-    double t = 1.0 + sqrt(1.0 + 4.0 * k * k), r = (t - sqrt(2.0 * t)) / (2.0 * k);
-    double g = r < 1e-5 ? 1.0 / k + k : (1.0 + r * r) / (2.0 * r), f, x, w;
+    double h = 0.5 + 0.5 / (sqrt(1.0 + 4.0 * k * k) + 2.0 * k), w = limit(k / h, 0.0, 1e300), r = 1.0 + 2.0 * w, t, x,
+           turned;
     for (;;) {
-        double y = cos(PI * ppx_uniform(stream)), c, u;
-        f = (1.0 + g * y) / (g + y);
-        c = k * (g - f);
+        double y, c, u;
+        t = 0.5 * PI * ppx_uniform(stream);
+        y = cos(t);
+        c = h * r / (1.0 + 2.0 * w * y * y);
         u = ppx_uniform(stream);
         if (c * (2.0 - c) > u || log(c / u) + 1.0 >= c) break;
-        if (isnan(c)) break; /* concentrations beyond the range of the algorithm must not hang */
     }
-    x = acos(f < -1.0 ? -1.0 : f > 1.0 ? 1.0 : f);
-    x = loc + (ppx_uniform(stream) > 0.5 ? x : -x);
-    w = fmod(x + PI, 2.0 * PI);
-    if (w < 0.0) w = w + 2.0 * PI;
-    return w - PI;
+    x = 2.0 * atan(tan(t) / sqrt(r));
+    x = ppx_uniform(stream) > 0.5 ? loc + x : loc - x;
+    if (x >= -PI && x < PI) return x;
+    turned = fmod(x + PI, 2.0 * PI);
+    if (turned < 0.0) turned = turned + 2.0 * PI;
+    turned = turned - PI;
+    return turned < PI ? turned : -PI;
+}
+
+static double log_normal(ppx_stream *stream, double loc, double scale) {
+    double exponent = loc + scale * standard_normal(stream);
+    if (log(DBL_MIN) < exponent && exponent < log(DBL_MAX)) return exp(exponent);
+    return exponent < 0.0 ? DBL_MIN : DBL_MAX;
 }
 
 double ppx_draw_scalar(ppx_stream *stream, uint32_t family, const double *parameters) {
@@ -171,11 +200,11 @@ double ppx_draw_scalar(ppx_stream *stream, uint32_t family, const double *parame
         case PPX_POISSON: return poisson(stream, a);
         case PPX_BERNOULLI: return ppx_uniform(stream) < a ? 1.0 : 0.0;
         case PPX_BETA: return beta(stream, a, parameters[1]);
-        case PPX_EXPONENTIAL: return -log(ppx_uniform(stream)) / a;
-        case PPX_GAMMA: return standard_gamma(stream, a) / parameters[1];
-        case PPX_LOG_NORMAL: return exp(a + parameters[1] * standard_normal(stream));
+        case PPX_EXPONENTIAL: return limit(-log(ppx_uniform(stream)) / a, 0.0, DBL_MAX);
+        case PPX_GAMMA: return limit(standard_gamma(stream, a) / parameters[1], DBL_MIN, DBL_MAX);
+        case PPX_LOG_NORMAL: return log_normal(stream, a, parameters[1]);
         case PPX_BINOMIAL: return binomial(stream, a, parameters[1]);
-        case PPX_WEIBULL: return a * pow(-log(ppx_uniform(stream)), 1.0 / parameters[1]);
+        case PPX_WEIBULL: return limit(a * pow(-log(ppx_uniform(stream)), 1.0 / parameters[1]), DBL_MIN, DBL_MAX);
         case PPX_TRUNCATED_NORMAL: return truncated_normal(stream, parameters);
         case PPX_VON_MISES: return von_mises(stream, a, parameters[1]);
         default: return a; /* Delta */

@@ -111,7 +111,8 @@ static bool add(ppx_sites *sites, const ppx_site *site, const ppx_statement *whe
     unsigned char *block;
     ppx_site *entry;
     if (sites->size >= PPX_MAX_SITES) return false;
-    if (sites->size == sites->capacity && !ppx_grow(&sites->entries, &sites->capacity, sites->size + 1, sizeof *sites->entries))
+    if (sites->size == sites->capacity &&
+        !ppx_grow(&sites->entries, &sites->capacity, sites->size + 1, sizeof *sites->entries))
         return false;
     block = malloc(words + where->name_length + 1);
     if (!block) return false;
@@ -131,8 +132,8 @@ static bool add(ppx_sites *sites, const ppx_site *site, const ppx_statement *whe
     return true;
 }
 
-uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *where, const ppx_distribution *distribution,
-                          const ppx_tensor *value) {
+uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *where,
+                          const ppx_distribution *distribution, const ppx_tensor *value) {
     static const ppx_statement nowhere = {0, true, "", 0};
     ppx_statement place = where ? *where : nowhere;
     uint64_t hash;
@@ -151,6 +152,29 @@ uint32_t ppx_sites_intern(ppx_sites *sites, uint32_t kind, const ppx_statement *
     site.num_values = value ? ppx_tensor_size(value) : 0;
     site.num_parameters = distribution ? ppx_count_parameters(distribution, 0) : 0;
     return add(sites, &site, &place, hash) ? (uint32_t)sites->size : 0;
+}
+
+/* Steps over a signature's distribution: its families are compared, its shapes are not. */
+static bool same_families(const uint32_t **one, const uint32_t **other) {
+    uint32_t family = *(*one)++, components;
+    if (family != *(*other)++) return false;
+    for (uint32_t i = 0; i < ppx_num_parameters(family); i++) {
+        *one += **one; /* dimensions + 1, and so many words in all */
+        *other += **other;
+    }
+    if (family != PPX_MIXTURE) return true;
+    components = *(*one)++;
+    if (components != *(*other)++) return false;
+    while (components--)
+        if (!same_families(one, other)) return false;
+    return true;
+}
+
+bool ppx_sites_alike(const ppx_site *one, const ppx_site *other) {
+    const uint32_t *left = ppx_signed_distribution(one), *right = ppx_signed_distribution(other);
+    size_t words = (size_t)(left - one->signature);
+    return words == (size_t)(right - other->signature) &&
+           memcmp(one->signature, other->signature, words * sizeof *left) == 0 && same_families(&left, &right);
 }
 
 void ppx_sites_clear(ppx_sites *sites) {

@@ -13,8 +13,8 @@ typedef struct {
 
 void ppx_write_start(ppx_bytes *out);
 
-/* A table with `count` (at most 10) fields of `sizes` bytes (0: absent, 1, 2, 4, 8), zero until they are set. The offset at
- * position `link` (0: none) is made to refer to it. */
+/* A table with `count` (at most 10) fields of `sizes` bytes (0: absent, 1, 2, 4, 8), zero until they are set. The
+ * offset at position `link` (0: none) is made to refer to it. */
 ppx_written ppx_write_table(ppx_bytes *out, size_t link, size_t count, const uint8_t *sizes);
 
 void ppx_set_u8(ppx_bytes *out, size_t at, uint8_t value);

@@ -2,7 +2,7 @@
  *
  * A simulator owns its loop and pulls; nothing is called back:
  *
- *     ppx *session = ppx_open("ipc:///tmp/decay.ipc", &options, error, sizeof error);
+ *     ppx_session *session = ppx_open("ipc:///tmp/decay.ipc", &options, error, sizeof error);
  *     while (ppx_wait_run(session) == PPX_RUN) {        // one turn for each execution that is wanted
  *         if (model(session) == PPX_OK)                 // calls ppx_sample, ppx_observe, ppx_tag, ...
  *             ppx_finish(session, &result);
@@ -11,10 +11,10 @@
  *     }
  *     ppx_close(session);
  *
- * A statement that returns PPX_UNWIND asks the model to return at once; so does every statement after it. Whether a draw
- * comes from the inference side, a replay or the session's own random stream is the session's business.
+ * A statement that returns PPX_UNWIND asks the model to return at once; so does every statement after it. Whether a
+ * draw comes from the inference side, a replay or the session's own random stream is the session's business.
  *
- * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with them. */
+ * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with it. */
 
 #ifndef PPX_H
 #define PPX_H
@@ -27,7 +27,13 @@
 extern "C" {
 #endif
 
-typedef struct ppx ppx;
+#ifdef __GNUC__
+#define PPX_API __attribute__((visibility("default")))
+#else
+#define PPX_API
+#endif
+
+typedef struct ppx_session ppx_session;
 
 enum { PPX_OK = 0, PPX_RUN = 1, PPX_STOPPED = 2, PPX_UNWIND = -1, PPX_FAILED = -2 };
 
@@ -64,7 +70,8 @@ enum {
     PPX_DELTA = 16                /* value */
 };
 
-/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number. */
+/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number. A tag, a result and an observed value may
+ * have no elements (a 0 in `shape`); to a peer that speaks PPX 1.0.0 that is no value. */
 typedef struct ppx_tensor {
     const double *data;
     const int32_t *shape;
@@ -81,73 +88,88 @@ typedef struct ppx_distribution {
 /* Where a statement stands and what it is called. `address` comes from ppx_address; a name of length 0 is none. */
 typedef struct ppx_statement {
     uint32_t address;
-    bool control; /* of a sample: whether anything may be proposed for it */
-    const char *name;
+    bool control;     /* of a sample: whether anything may be proposed for it */
+    const char *name; /* UTF-8, at most 65,535 bytes */
     size_t name_length;
 } ppx_statement;
 
 typedef struct ppx_options {
-    const char *system_name;      /* of this front end; NULL: "ppx" */
-    const char *model_name;       /* NULL: "" */
-    const char *build_id;         /* changes whenever addresses may have changed; NULL: "" */
-    const char *curve_secret_key; /* 40 characters (Z85): talk only to peers that know the public key; NULL: no encryption */
-    bool stop_with_parent;        /* stop serving when the process that started this one has ended */
+    const char *system_name; /* of this front end; NULL: "ppx" */
+    const char *model_name;  /* NULL: "" */
+    const char *build_id;    /* changes whenever addresses may have changed; NULL: "" */
+    /* 40 characters (Z85): talk only to peers that know the public key; NULL: no encryption */
+    const char *curve_secret_key;
+    bool stop_with_parent; /* stop serving when the process that started this one has ended */
+    uint32_t disabled;     /* capabilities not to announce, bits as on the wire; 31: nothing beyond PPX 1.0.0 */
 } ppx_options;
 
-/* Binds `endpoint` (any of ZeroMQ's; "ipc:///path" or "tcp://127.0.0.1:5555"). `options` may be NULL. Returns NULL if that
- * fails, with the reason in `error`. */
-ppx *ppx_open(const char *endpoint, const ppx_options *options, char *error, size_t error_size);
+/* Binds `endpoint` (any of ZeroMQ's; "ipc:///path" or "tcp://127.0.0.1:5555"). `options` may be NULL. Returns NULL
+ * if that fails, with the reason in `error`. */
+PPX_API ppx_session *ppx_open(const char *endpoint, const ppx_options *options, char *error, size_t error_size);
 
 /* Leaves the mailbox, closes the socket (which removes the file of an ipc endpoint) and frees the session. */
-void ppx_close(ppx *session);
+PPX_API void ppx_close(ppx_session *session);
 
 /* Answers messages until an execution is wanted. PPX_RUN: run the model; PPX_STOPPED: ppx_stop was called or the parent
  * has ended; PPX_FAILED: the transport is broken, ppx_error_text says why. */
-int ppx_wait_run(ppx *session);
+PPX_API int ppx_wait_run(ppx_session *session);
 
-/* The number of the address `text` (UTF-8, at most 65,535 bytes), the same for equal texts, for the life of the session. */
-uint32_t ppx_address(ppx *session, const char *text, size_t length);
+/* The number of the address `text` (UTF-8, at most 65,535 bytes), the same for equal texts, for the life of the
+ * session. UINT32_MAX if the text is none or memory ran out: a statement there fails the execution. */
+PPX_API uint32_t ppx_address(ppx_session *session, const char *text, size_t length);
 
-/* The statements. Values point into the session and hold until the next statement. */
-int ppx_sample(ppx *session, const ppx_statement *where, const ppx_distribution *distribution, ppx_tensor *value);
+/* The statements. Values point into the session and hold until the next statement. Whatever goes wrong in one
+ * (parameters outside the domain, a distribution that the inference side does not know, a lost peer) makes it return
+ * PPX_UNWIND; the session knows why, tells the inference side where it must, and ppx_error_text tells people. */
+PPX_API int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
+                       ppx_tensor *value);
 
-/* Observes `value`, or, where it is NULL or has no data, what the inference side has for it. `distribution` may be NULL if there is
- * a value. `known` (may be NULL) gets the value that was used, without data if only the inference side knows it. */
-int ppx_observe(ppx *session, const ppx_statement *where, const ppx_distribution *distribution, const ppx_tensor *value,
-                ppx_tensor *known);
+/* Observes `value`, or, where it is NULL or has no data, what the inference side has for it. `distribution` may be
+ * NULL if there is a value. `known` (may be NULL) gets the value that was used, without data if only the inference
+ * side knows it. */
+PPX_API int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
+                        const ppx_tensor *value, ppx_tensor *known);
 
-int ppx_tag(ppx *session, const ppx_statement *where, const ppx_tensor *value);
+PPX_API int ppx_tag(ppx_session *session, const ppx_statement *where, const ppx_tensor *value);
 
 /* Adds `log_factor` (natural logarithm, below +inf) to the log density of the execution. */
-int ppx_factor(ppx *session, const ppx_statement *where, double log_factor);
+PPX_API int ppx_factor(ppx_session *session, const ppx_statement *where, double log_factor);
 
-/* A rejection loop: begin, then reject after each pass that is thrown away, then end. `scope` identifies it. */
-int ppx_scope_begin(ppx *session, const ppx_statement *where, uint32_t *scope);
-int ppx_scope_reject(ppx *session, uint32_t scope);
-int ppx_scope_end(ppx *session, uint32_t scope);
+/* A rejection loop: begin, then reject after each pass that is thrown away, then end. `scope` identifies it. Where the
+ * inference side does not know scopes, the marks are left out and every pass is a part of the trace. */
+PPX_API int ppx_scope_begin(ppx_session *session, const ppx_statement *where, uint32_t *scope);
+PPX_API int ppx_scope_reject(ppx_session *session, uint32_t scope);
+PPX_API int ppx_scope_end(ppx_session *session, uint32_t scope);
 
-/* Ends an execution: with what the model returned (NULL: nothing), because of an error in it, or after PPX_UNWIND. */
-int ppx_finish(ppx *session, const ppx_tensor *result);
-void ppx_fail(ppx *session, int code, const char *text);
-void ppx_leave(ppx *session);
+/* Ends an execution: with what the model returned (NULL: nothing), because of an error in it (`text`: for people),
+ * or after PPX_UNWIND. After PPX_UNWIND all three do the same. PPX_FAILED: no execution runs, or the transport is
+ * broken. */
+PPX_API int ppx_finish(ppx_session *session, const ppx_tensor *result);
+PPX_API void ppx_fail(ppx_session *session, int code, const char *text);
+PPX_API void ppx_leave(ppx_session *session);
 
-/* Makes ppx_wait_run return PPX_STOPPED and every statement PPX_UNWIND. May be called by a signal handler. */
-void ppx_stop(ppx *session);
+/* Makes ppx_wait_run return PPX_STOPPED and every statement PPX_UNWIND. May be called by a signal handler or another
+ * thread. */
+PPX_API void ppx_stop(ppx_session *session);
+
+/* Lets SIGTERM and SIGINT stop the session instead of ending the process on the spot; a second one ends it. Until
+ * ppx_close, for one session of a process at a time: PPX_FAILED if another one has them. */
+PPX_API int ppx_stop_on_signals(ppx_session *session);
 
 /* Whether a model is running whose statements go through this session. */
-bool ppx_running(const ppx *session);
+PPX_API bool ppx_running(const ppx_session *session);
 
 /* The last error of the session, for people. */
-const char *ppx_error_text(const ppx *session);
+PPX_API const char *ppx_error_text(const ppx_session *session);
 
 /* For languages to which structures are a burden: distributions with scalar parameters, addresses as text. */
-int ppx_sample_scalar(ppx *session, const char *address, const char *name, int control, int family, const double *parameters,
-                      double *value);
-int ppx_observe_scalar(ppx *session, const char *address, const char *name, int family, const double *parameters,
-                       const double *value);
-int ppx_tag_scalar(ppx *session, const char *address, const char *name, double value);
-int ppx_factor_scalar(ppx *session, const char *address, const char *name, double log_factor);
-int ppx_finish_scalar(ppx *session, double result);
+PPX_API int ppx_sample_scalar(ppx_session *session, const char *address, const char *name, int control, int family,
+                              const double *parameters, double *value);
+PPX_API int ppx_observe_scalar(ppx_session *session, const char *address, const char *name, int family,
+                               const double *parameters, const double *value);
+PPX_API int ppx_tag_scalar(ppx_session *session, const char *address, const char *name, double value);
+PPX_API int ppx_factor_scalar(ppx_session *session, const char *address, const char *name, double log_factor);
+PPX_API int ppx_finish_scalar(ppx_session *session, double result);
 
 /* -- Without a session: the streams and samplers that both sides of the protocol share -- */
 
@@ -158,17 +180,19 @@ typedef struct ppx_stream {
     double second; /* the second uniform of the last block, which is next if position is odd */
 } ppx_stream;
 
-void ppx_stream_start(ppx_stream *stream, uint64_t seed, uint64_t index, uint64_t position);
-double ppx_uniform(ppx_stream *stream); /* strictly between 0 and 1 */
+PPX_API void ppx_stream_start(ppx_stream *stream, uint64_t seed, uint64_t index, uint64_t position);
+PPX_API double ppx_uniform(ppx_stream *stream); /* strictly between 0 and 1 */
 
-/* Checks that the parameters are in the domain and their shapes fit. Returns PPX_OK, or PPX_FAILED with the reason in `error`. */
-int ppx_check(const ppx_distribution *distribution, char *error, size_t error_size);
+/* Checks that the parameters are in the domain and their shapes fit. Returns PPX_OK, or PPX_FAILED with the reason
+ * in `error`. */
+PPX_API int ppx_check(const ppx_distribution *distribution, char *error, size_t error_size);
 
-/* The shape of the distribution's values: `shape` has room for 16; `size` is the number of elements. PPX_OK or PPX_FAILED. */
-int ppx_value_shape(const ppx_distribution *distribution, int32_t *shape, uint32_t *dimensions, size_t *size);
+/* The shape of the distribution's values: `shape` has room for 16; `size` is the number of elements. PPX_OK or
+ * PPX_FAILED. */
+PPX_API int ppx_value_shape(const ppx_distribution *distribution, int32_t *shape, uint32_t *dimensions, size_t *size);
 
 /* Draws a value (`size` numbers, as ppx_value_shape says) from a distribution that passed ppx_check. */
-void ppx_draw(ppx_stream *stream, const ppx_distribution *distribution, double *value);
+PPX_API void ppx_draw(ppx_stream *stream, const ppx_distribution *distribution, double *value);
 
 #ifdef __cplusplus
 }

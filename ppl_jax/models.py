@@ -1,0 +1,117 @@
+"""What an engine may ask of a model beyond calling it: whole executions that the model performs by itself.
+
+A model is any callable. One that draws by itself, such as a simulator in another process, may offer more, and the
+engines use it where no handler of the user's must see every draw:
+
+- ``executions(request, start, stop)``: blocks of independent executions, weighted as under the prior;
+- ``reruns(request)``: executions that keep given values, for Markov chains.
+
+Both give None where the model cannot do it after all. The outcome must be that of calling the model, number for number:
+execution i draws from the stream (seed, i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ppl_jax.handlers import Handler
+from ppl_jax.primitives import Site
+from ppl_jax.storage import RowLayout, TraceTable
+from ppl_jax.streams import CountedStream
+
+
+class Request(NamedTuple):
+    """What executions are to be like.
+
+    Attributes:
+      seed: of their streams.
+      observations: data by name.
+      score: False for a prior run, in which nothing is weighed.
+      likelihood_importance: exponent of the likelihood in the weight.
+    """
+
+    seed: int
+    observations: Mapping[str, Any]
+    score: bool = True
+    likelihood_importance: float = 1.0
+
+
+class Scope(NamedTuple):
+    """A rejection loop in an execution: its sites are ``first`` ... ``last`` - 1; ``rejected`` passes are left out."""
+
+    key: tuple[str, str]
+    first: int
+    last: int
+    rejected: int
+
+
+class Record(NamedTuple):
+    """One whole execution: a row of storage, its layout, and the rejection loops in it."""
+
+    layout: RowLayout
+    row: np.ndarray
+    scopes: tuple[Scope, ...] = ()
+
+
+class Reruns(Protocol):
+    """Executions that keep values of an earlier one."""
+
+    def run(
+        self,
+        earlier: Record,
+        kept: np.ndarray,
+        rng: CountedStream,
+        asked: int | None = None,
+        answer: Callable[[Site], Any] | None = None,
+    ) -> Record | None:
+        """One execution; draws that keep no value are made from ``rng``, in the order of the execution.
+
+        Args:
+          earlier: the execution whose values are kept.
+          kept: positions of its sites whose values are kept where they are met again with the same family and shape.
+          rng: the stream; it stands behind the execution's draws afterwards.
+          asked: position of a site whose value comes from ``answer(site)`` instead, where its address and instance are
+            met again. What ``answer`` raises ends the execution.
+
+        Returns:
+          The execution; None if this one must be run statement by statement: it failed, or met what was never checked.
+        """
+
+
+def executions(model: Any, ambient: tuple, request: Request, number: int) -> Iterator[Any] | None:
+    """Blocks (table, log weights) of executions 0 ... number - 1, if the model performs them by itself; else None."""
+    offered = getattr(model, "executions", None)
+    return None if offered is None or ambient else offered(request, 0, number)
+
+
+def reruns(model: Any, ambient: tuple, request: Request) -> Reruns | None:
+    """The model's own way to run again with kept values, if it has one; else None."""
+    offered = getattr(model, "reruns", None)
+    return None if offered is None or ambient else offered(request)
+
+
+def innermost(model: Any) -> Any:
+    """The model inside the handlers that are wrapped around it."""
+    while isinstance(model, Handler) and model.model is not None:
+        model = model.model
+    return model
+
+
+def is_traceable(model: Any) -> bool:
+    """Whether it is worth trying to trace the model by JAX."""
+    return getattr(innermost(model), "traceable", True)
+
+
+def check_workers(model: Any, num_workers: int) -> None:
+    """Raises ValueError if executions of this model cannot be divided among forked processes."""
+    if num_workers > 1 and not getattr(innermost(model), "forkable", True):
+        raise ValueError(
+            f"num_workers={num_workers} divides a Python model among processes, but {innermost(model)!r} has processes "
+            "of its own. Leave num_workers at 1 and give RemoteModel more with num_processes."
+        )
+
+
+TableAndWeights = tuple[TraceTable, np.ndarray]

@@ -1,0 +1,210 @@
+"""One execution, statement by statement: the simulator asks, the handlers in force answer.
+
+An execution can be brought back to where it was by running the simulator again with the answers it had. So a simulator
+that dies, hangs or talks nonsense in the middle is replaced without the engine's notice, and more executions can be
+open than there are simulators (sequential Monte Carlo keeps one for each particle): the one that waits longest gives
+its simulator up and comes back to it later. Both need a simulator that takes all its randomness from ``sample``, which
+is checked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ppl_jax.errors import ModelError
+from ppl_jax.primitives import frames
+from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
+from ppl_jax.remote.peers import Peer
+from ppl_jax.remote.statements import Question, Scopes, Vocabulary, answer, raise_all, value_message
+from ppl_jax.streams import Stream, check_seed
+from ppx import messages as m
+from ppx.constants import Capability, ErrorCode, SiteKind
+from ppx.errors import PPXError
+
+if TYPE_CHECKING:
+    from ppl_jax.remote.pool import Pool
+
+
+class Conversation:
+    """One execution without ``draws``; ``run()`` does all of it.
+
+    Args:
+      pool: lends a simulator.
+      peer: the simulator to use, where the caller has one; it stays the caller's.
+
+    Attributes:
+      peer: the simulator that is at this execution; None while none is.
+    """
+
+    __slots__ = ("_given", "_history", "_pool", "_question", "peer")
+
+    def __init__(self, pool: Pool, peer: Peer | None = None):
+        self._pool = pool
+        self._given = peer
+        self._history: list[tuple[m.Message, Question]] = []
+        self._question: Question | None = None
+        self.peer: Peer | None = None
+
+    def run(self) -> Any:
+        """Executes the simulator under the handlers in force; what it returned."""
+        scopes = Scopes()
+        message: m.Message = m.Run()
+        try:
+            while True:
+                question = self._next(message)
+                if question.asked is None:
+                    self._release()
+                    result = raise_all(question.before, scopes)
+                    return result if question.result is None else question.result
+                if question.before:
+                    raise_all(question.before, scopes)
+                message = answer(question.asked, question.value, question.parameters)
+        finally:
+            if self.peer is not None:
+                try:
+                    self.give_up()
+                finally:
+                    self._release()
+
+    def _release(self) -> None:
+        peer, self.peer = self.peer, None
+        if peer is not None and self._given is None:
+            self._pool.give_back(peer)
+
+    # -- exchanges ---------------------------------------------------------------------------------------------------
+
+    def _next(self, message: m.Message) -> Question:
+        """What the simulator says to ``message``."""
+        peer = self.peer
+        if peer is None:
+            question = self._return(message)
+        else:
+            try:
+                question = self._exchange(peer, message)
+            except ConnectionLost as loss:
+                peer.fail(loss)
+                question = self._return(message)
+        self._history.append((message, question))
+        self._question = question
+        if question.asked is None and self.peer is not None:
+            self.peer.succeeded()
+        return question
+
+    def _exchange(self, peer: Peer, message: m.Message) -> Question:
+        try:
+            found = peer.request(message)
+            if type(found) is m.Error:
+                if is_programs(found):
+                    self._release()
+                    raise as_exception(found, self._pool.identity.name, _which())
+                raise ConnectionLost(f"it reported {ErrorCode(found.code).name}: {found.text}")
+            if type(found) is m.Reset:
+                raise ConnectionLost("it gave the execution up (Reset); see what it printed")
+            return vocabulary_of(peer).resolve(found)
+        except PPXError as error:
+            raise ConnectionLost(f"it sent what makes no sense: {error}") from error
+        except (ConnectionLost, ModelError):
+            raise
+        except BaseException:
+            if self.peer is not None:  # interrupted while it was the simulator's turn
+                peer.drop()
+            raise
+
+    def _return(self, message: m.Message) -> Question:
+        """Brings a simulator to where this execution is, and goes on with ``message``."""
+        while True:
+            if self.peer is None:
+                self.peer = self._given or self._pool.lend(self)
+            peer = self.peer
+            peer.connect()
+            try:
+                for sent, expected in self._history:
+                    found = self._exchange(peer, sent)
+                    if not _same(found, expected):
+                        self._question = found
+                        raise ModelError(
+                            f"The simulator did other things when it was run again with the same draws ({_which()}): "
+                            f"{_said(found)}, but before it was {_said(expected)}. Take all its randomness from "
+                            "sample, and no state from outside."
+                        )
+                    self._question = found
+                return self._exchange(peer, message)
+            except ConnectionLost as loss:
+                peer.fail(loss)
+
+    # -- giving up ---------------------------------------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """Makes the simulator leave the execution where it is; it is free afterwards."""
+        peer = self.peer
+        if peer is None or peer.connection is None or self._question is None:
+            return
+        if Capability.ERRORS in peer.connection.active:
+            peer.abort()
+        else:
+            self._run_out(peer, self._question)
+
+    def suspend(self) -> Peer:
+        """Gives the simulator up for another execution."""
+        peer = self.peer
+        assert peer is not None
+        self.give_up()
+        self.peer = None
+        return peer
+
+    def _run_out(self, peer: Peer, question: Question) -> None:
+        """Lets a simulator that knows no Error come to its end, drawing from the prior; nothing of it is kept."""
+        rng = Stream(check_seed(None))
+        try:
+            while question.asked is not None:
+                statement, parameters = question.asked, question.parameters
+                message: m.Message
+                if statement.kind == SiteKind.SAMPLE:
+                    message = value_message(statement.make(parameters).sample(rng))
+                else:
+                    message = m.ObserveResult() if statement.kind == SiteKind.OBSERVE else m.TagResult()
+                question = vocabulary_of(peer).resolve(peer.request(message))
+        except Exception:
+            peer.drop()
+        except BaseException:
+            peer.drop()
+            raise
+
+
+def vocabulary_of(peer: Peer) -> Vocabulary:
+    """The vocabulary of a peer's present connection."""
+    connection = peer.connection
+    assert connection is not None
+    known = peer.learned.get(Vocabulary)
+    if known is None or known.table is not connection.sites:
+        known = peer.learned[Vocabulary] = Vocabulary(connection.sites)
+    return known
+
+
+def _same(found: Question, expected: Question) -> bool:
+    """Whether the simulator asks the same as before."""
+    if found.asked is None or expected.asked is None:
+        return found.asked is expected.asked
+    return (
+        found.asked.site[:4] == expected.asked.site[:4]
+        and len(found.parameters) == len(expected.parameters)
+        and all(a == b for a, b in zip(found.parameters, expected.parameters, strict=True))
+    )
+
+
+def _said(question: Question) -> str:
+    if question.asked is None:
+        return "it ended"
+    statement = question.asked
+    name = f" '{statement.name}'" if statement.name else ""
+    return f"the {SiteKind(statement.kind).name.lower()}{name} at {statement.address}"
+
+
+def _which() -> str:
+    """Which execution the engine in force is at."""
+    found = ""
+    for frame in frames():
+        rng = getattr(frame.messenger, "rng", None)
+        if rng is not None and hasattr(rng, "index"):
+            found = f"execution {rng.index} of seed {rng.seed}"
+    return found

@@ -1,0 +1,99 @@
+"""The simulators of one RemoteModel, lent to executions and given back; what is left of them goes with the pool."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from ppl_jax.errors import SimulatorError
+from ppl_jax.remote.peers import Identity, Options, Peer
+from ppl_jax.remote.processes import private_folder, remove_folder
+
+if TYPE_CHECKING:
+    from ppl_jax.remote.conversations import Conversation
+
+
+class Pool:
+    """Simulators, one for each endpoint; nothing is started before it is needed.
+
+    Args:
+      options: how to reach them; endpoints that are "" become private ones.
+    """
+
+    def __init__(self, options: Options):
+        self._owner = os.getpid()
+        self._folder = private_folder()
+        self._changed = threading.Condition()
+        self._holders: dict[Peer, tuple[int, Conversation | None]] = {}  # thread and execution, oldest first
+        self._closed = False
+        endpoints = tuple(
+            endpoint or f"ipc://{self._folder / str(number)}.ipc" for number, endpoint in enumerate(options.endpoints)
+        )
+        self.identity = Identity()
+        options = options._replace(endpoints=endpoints)
+        self.peers = tuple(Peer(options, number, self._folder, self.identity) for number in range(len(endpoints)))
+
+    def check(self) -> None:
+        """Raises SimulatorError if the pool cannot be used here."""
+        if self._closed:
+            raise SimulatorError("This RemoteModel is closed. Make a new one, or work inside its with statement.")
+        if os.getpid() != self._owner:
+            raise SimulatorError(
+                "A RemoteModel cannot be used in a forked process: both would speak through one socket. Use "
+                "num_processes of RemoteModel in place of num_workers."
+            )
+
+    def lend(self, conversation: Conversation | None = None) -> Peer:
+        """A simulator for this thread; if all are lent, one that an execution of this thread waits with.
+
+        Raises:
+          SimulatorError: this thread holds them all and can give none up.
+        """
+        self.check()
+        me = threading.get_ident()
+        with self._changed:
+            while True:
+                for peer in self.peers:
+                    if peer not in self._holders:
+                        self._holders[peer] = (me, conversation)
+                        return peer
+                mine = [(peer, held) for peer, (thread, held) in self._holders.items() if thread == me]
+                for peer, held in mine:
+                    if held is not None and held is not conversation:
+                        held.suspend()
+                        del self._holders[peer]
+                        self._holders[peer] = (me, conversation)
+                        return peer
+                if len(mine) == len(self.peers):
+                    raise SimulatorError(
+                        "All simulators are busy with a run that this execution is called from. Give the inner run a "
+                        "RemoteModel of its own."
+                    )
+                self._changed.wait()
+
+    def lend_free(self) -> list[Peer]:
+        """All simulators that are free now, for this thread; at least one."""
+        first = self.lend()
+        with self._changed:
+            free = [peer for peer in self.peers if peer not in self._holders]
+            for peer in free:
+                self._holders[peer] = (threading.get_ident(), None)
+        return sorted([first, *free], key=self.peers.index)
+
+    def give_back(self, peer: Peer) -> None:
+        """Ends a loan."""
+        with self._changed:
+            self._holders.pop(peer, None)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Closes all connections, stops all processes, and removes the files; does nothing the second time."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        self._closed = True
+        try:
+            for peer in self.peers:
+                peer.close()
+        finally:
+            remove_folder(self._folder)

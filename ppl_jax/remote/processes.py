@@ -1,0 +1,121 @@
+"""Simulator processes: started with an endpoint of their own, watched, and stopped without a trace.
+
+A process leads a session of its own, so that a Ctrl-C at the terminal reaches only the inference side, and everything
+that it starts in turn is stopped with it. What it writes to standard output and standard error goes to a file in a
+private folder, whose last lines an error shows.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ppl_jax.errors import SimulatorError
+
+LAST_LINES = 12  # of the output, shown in errors
+_LONGEST_FOLDER = 80  # bytes
+_GRACE = 2.0  # seconds from SIGTERM to SIGKILL
+_KEPT = 1 << 16  # bytes of output that are looked at
+_OUTPUT_LIMIT = 1 << 20  # bytes after which old output is thrown away
+
+
+def private_folder() -> Path:
+    """A new folder that only this user can enter, for sockets and output."""
+    # The path of a socket may have 107 bytes only, so a long TMPDIR will not do.
+    where = tempfile.gettempdir() if len(tempfile.gettempdir().encode()) < _LONGEST_FOLDER else "/tmp"
+    return Path(tempfile.mkdtemp(prefix="ppx-", dir=where))  # mode 0700, by mkdtemp's contract
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a private folder with all in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class SimulatorProcess:
+    """One running simulator.
+
+    Args:
+      command: program and arguments; ``{endpoint}`` in them is replaced.
+      endpoint: where the simulator is to bind.
+      output: file for what it prints.
+
+    Raises:
+      SimulatorError: the program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], endpoint: str, output: Path):
+        self.output = output
+        arguments = [part.replace("{endpoint}", endpoint) for part in command]
+        try:
+            output.unlink(missing_ok=True)
+            with open(output, "ab", buffering=0) as file:  # appending, so that the file can be cut while it is written
+                self._process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    start_new_session=True,
+                    env={**os.environ, "PPX_STOP_WITH_PARENT": "1"},
+                )
+        except OSError as error:
+            raise SimulatorError(
+                f"The simulator {arguments[0]!r} cannot be started: {error.strerror or error}. Give in `command` the "
+                "path of a program that may be executed, followed by its arguments."
+            ) from error
+        self.pid = self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def ending(self) -> str:
+        """How it ended, in words."""
+        status = self._process.poll()
+        if status is None:
+            return "still runs"
+        if status < 0:
+            return f"was killed by {_signal_name(-status)}"
+        return f"ended with status {status}"
+
+    def last_lines(self) -> str:
+        """The last lines of what it printed."""
+        try:
+            with open(self.output, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _KEPT))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-LAST_LINES:])
+
+    def trim_output(self) -> None:
+        """Throws what it printed away if that has become long; a simulator may print at every execution."""
+        with suppress(OSError):
+            if self.output.stat().st_size > _OUTPUT_LIMIT:
+                os.truncate(self.output, 0)
+
+    def stop(self, at_once: bool = False) -> None:
+        """Ends the process and what it started, by SIGTERM first unless ``at_once``."""
+        if not at_once and self.is_running():
+            self._signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE)
+        self._signal(signal.SIGKILL)  # to its whole group, also where the process itself has ended
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

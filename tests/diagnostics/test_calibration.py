@@ -1,0 +1,151 @@
+"""Simulation-based calibration passes what is right, and finds what is overconfident, biased or blind."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from programs import sprinkler
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+from ppl_jax.diagnostics import calibration
+
+SIMULATIONS, DRAWS = 150, 50
+
+
+def normal():
+    mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+    ppl.observe(dist.Normal(mu, 1.0), 123.0, name="y")  # the value is replaced by simulated ones
+    return mu
+
+
+def exact(shift=0.0, scale=1.0):
+    """The exact posterior N(y / 2, 1 / 2) as an inference, moved or narrowed on request."""
+
+    def infer(data, seed):
+        rng = np.random.default_rng(seed)
+        return ppl.Empirical(data["y"] / 2.0 + shift + scale * math.sqrt(0.5) * rng.normal(size=500))
+
+    return infer
+
+
+def value(item):
+    return item["mu"] if isinstance(item, ppl.Trace) else item
+
+
+def run(infer, **options):
+    options = {"num_simulations": SIMULATIONS, "num_draws": DRAWS, "seed": 1, "progress": False} | options
+    return calibration(normal, infer, {"mu": value}, **options)
+
+
+def test_the_exact_posterior_passes():
+    """A right inference fails at significance 0.01 for one seed in a hundred; this seed is none of those."""
+    report = run(exact())
+    assert report.passes()
+    for level in (0.5, 0.9):
+        error = math.sqrt(level * (1.0 - level) / SIMULATIONS)
+        assert abs(report.coverage(level)["mu"] - level) < 3.0 * error
+    assert np.all((report.ranks["mu"] > 0.0) & (report.ranks["mu"] < 1.0))
+    assert "150 simulations" in str(report)
+
+
+@pytest.mark.parametrize("wrong", [exact(scale=0.5), exact(scale=2.0), exact(shift=0.5)])
+def test_a_wrong_posterior_does_not(wrong):
+    assert run(wrong).p_values["mu"] < 1e-3
+
+
+def test_an_overconfident_posterior_covers_too_little():
+    """Half the width: the interval of level 0.9 covers P(|z| < 1.645 / 2) = 0.589 of the time."""
+    found = run(exact(scale=0.5)).coverage(0.9)["mu"]
+    assert abs(found - 0.589) < 3.5 * math.sqrt(0.589 * 0.411 / SIMULATIONS)
+
+
+def test_an_inference_that_ignores_the_data_still_passes_but_covers():
+    """The prior is calibrated too: ranks say whether an inference is right on average, not whether it learns."""
+
+    def blind(data, seed):
+        return ppl.Empirical(np.random.default_rng(seed).normal(size=500))
+
+    assert run(blind).passes()
+
+
+def test_importance_sampling_on_a_discrete_model_passes():
+    """Equal values are ranked at random, so that the ranks of coins are uniform as well."""
+
+    def infer(data, seed):
+        return ppl.importance_sampling(sprinkler, data, 300, seed=seed, progress=False)
+
+    report = calibration(
+        sprinkler, infer, ["rain", "sprinkler"], num_simulations=SIMULATIONS, num_draws=DRAWS, seed=2, progress=False
+    )
+    assert report.passes()
+    assert np.median(report.effective_sample_sizes) > DRAWS
+
+
+def test_every_element_of_an_array_is_a_quantity():
+    def model():
+        x = ppl.sample(dist.Normal(np.zeros(2), 1.0), name="x")
+        ppl.observe(dist.Normal(x, 1.0), name="y")
+
+    def infer(data, seed):
+        return ppl.importance_sampling(model, data, 200, seed=seed, progress=False)
+
+    report = calibration(model, infer, "x", num_simulations=40, num_draws=20, seed=3, progress=False)
+    assert list(report.ranks) == ["x[0]", "x[1]"]
+    assert report.passes()
+
+
+def test_the_same_seed_gives_the_same_ranks():
+    first, second, other = run(exact()), run(exact()), run(exact(), seed=9)
+    assert np.array_equal(first.ranks["mu"], second.ranks["mu"])
+    assert not np.array_equal(first.ranks["mu"], other.ranks["mu"])
+
+
+def test_models_without_simulated_data_are_refused():
+    def twice():
+        mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+        for _ in range(2):
+            ppl.observe(dist.Normal(mu, 1.0), name="y")
+
+    def unnamed():
+        ppl.observe(dist.Normal(ppl.sample(dist.Normal(0.0, 1.0), name="mu"), 1.0), 0.0)
+
+    def weighed():
+        ppl.factor(-ppl.sample(dist.Exponential(1.0), name="mu"))
+
+    def blind():
+        ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+
+    cases = (
+        (twice, "another observe has the same name"),
+        (unnamed, "it has no name"),
+        (weighed, "has a factor"),
+        (blind, "observes nothing"),
+    )
+    for model, message in cases:
+        with pytest.raises(ppl.PPLError, match=message):
+            calibration(model, exact(), ["mu"], num_simulations=5, progress=False)
+
+
+def test_arguments_are_checked():
+    for options in ({"num_simulations": 1}, {"num_draws": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            run(exact(), **options)
+    with pytest.raises(ValueError, match="at least one"):
+        calibration(normal, exact(), [])
+    with pytest.raises(ValueError, match="level"):
+        run(exact(), num_simulations=3).coverage(90)
+
+
+def test_ctrl_c_keeps_what_is_done():
+    calls = []
+
+    def infer(data, seed):
+        calls.append(seed)
+        if len(calls) > 10:
+            raise KeyboardInterrupt
+        return exact()(data, seed)
+
+    assert len(run(infer).ranks["mu"]) == 10

@@ -1,0 +1,190 @@
+"""NUTS against exact posteriors; its chains, its traces, and what it refuses."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from programs import GUM_DATA, GUM_MEAN, GUM_STDDEV, gum
+from scipy import stats
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+from ppl_jax import handlers
+
+QUIET = {"progress": False}
+
+
+def near(values, mean, variance):
+    """Mean and variance of a column of draws, one in five of which counts as independent, within four errors."""
+    worth = len(values) / 5
+    return abs(values.mean() - mean) < 4 * math.sqrt(variance / worth) and abs(
+        values.var() - variance
+    ) < 4 * variance * math.sqrt(2.0 / worth)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    return ppl.nuts(gum, GUM_DATA, 3000, num_chains=3, burn_in=300, seed=1, **QUIET)
+
+
+def test_gaussian_with_unknown_mean(posterior):
+    assert near(np.asarray(posterior.map("mu").values), GUM_MEAN, GUM_STDDEV**2)
+
+
+def test_chains_agree_and_differ(posterior):
+    chains = np.asarray(posterior.map("mu").values).reshape(3, 1000)
+    assert posterior.num_chains == 3
+    assert len(np.unique(chains[:, 0])) == 3
+    assert all(near(chain, GUM_MEAN, GUM_STDDEV**2) for chain in chains)
+
+
+def test_traces_are_whole(posterior):
+    trace = posterior[7]
+    assert trace.result == trace["mu"]
+    assert [site.name for site in trace.sites] == ["mu", "obs0", "obs1"]
+    assert (trace["obs0"], trace["obs1"]) == (8.0, 9.0)
+    host = ppl.prior(gum, 1, **QUIET)[0]
+    assert [(s.address, s.instance) for s in trace.sites] == [(s.address, s.instance) for s in host.sites]
+    expected = dist.Normal(1.0, math.sqrt(5.0)).log_prob(trace["mu"])
+    expected += sum(dist.Normal(trace["mu"], math.sqrt(2.0)).log_prob(value) for value in GUM_DATA.values())
+    assert trace.log_joint == pytest.approx(expected, abs=1e-4)  # parameters in float32
+
+
+def test_same_seed_gives_equal_bits_and_another_seed_does_not():
+    runs = [ppl.nuts(gum, GUM_DATA, 50, burn_in=50, seed=seed, **QUIET).map("mu").values for seed in (4, 4, 5)]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+@pytest.mark.slow
+def test_supports_of_every_kind():
+    """Independent latents, each with a normal factor: means by quadrature."""
+    families = {
+        "positive": dist.Gamma(2.0, 1.0),
+        "share": dist.Beta(2.0, 3.0),
+        "interval": dist.Uniform(-1.0, 2.0),
+        "above": dist.TruncatedNormal(0.0, 1.0, 0.5, math.inf),
+        "below": dist.TruncatedNormal(0.0, 1.0, -math.inf, 0.5),
+        "mixed": dist.Mixture([0.4, 0.6], [dist.Normal(-1.0, 1.0), dist.Normal(1.0, 0.7)]),
+        "far": dist.TruncatedNormal(0.0, 1.0, 9.0, math.inf),
+    }
+
+    def model():
+        for name, family in families.items():
+            ppl.factor(-0.5 * (ppl.sample(family, name=name) - 0.3) ** 2)
+
+    chain = ppl.nuts(model, num_traces=4000, burn_in=500, target_accept=0.9, seed=2, **QUIET)
+    for name, family in families.items():
+        low, high = family.support
+        grid = np.linspace(max(low, -12.0), min(high, 25.0), 400_001)
+        weights = np.exp(family.log_prob(grid) - 0.5 * (grid - 0.3) ** 2)
+        mean = np.average(grid, weights=weights)
+        assert near(chain.map(name).values, mean, np.average((grid - mean) ** 2, weights=weights)), name
+
+
+def test_vectors_correlations_and_names_that_repeat():
+    def model():
+        x = ppl.sample(dist.MultivariateNormal(np.zeros(2), np.array([[1.0, 0.0], [0.9, 0.5]])), name="x")
+        y = ppl.sample(dist.Normal(x, 0.5), name="x")
+        ppl.observe(dist.Normal(jnp.sum(y), 1.0), 2.0)
+        return y
+
+    chain = ppl.nuts(model, num_traces=3000, burn_in=500, dense_mass=True, seed=3, **QUIET)
+    covariance = np.array([[1.0, 0.9], [0.9, 0.9**2 + 0.25]]) + 0.25 * np.eye(2)
+    gain = covariance @ np.ones(2) / (covariance.sum() + 1.0)
+    variance = np.diag(covariance) - gain**2 * (covariance.sum() + 1.0)
+    for axis in range(2):
+        assert near(chain.results.values[:, axis], 2.0 * gain[axis], variance[axis])
+    assert np.array_equal(chain[0]["x", 2], chain[0].result)
+
+
+def test_handlers_apply():
+    with handlers.condition(data=GUM_DATA):
+        chain = ppl.nuts(gum, num_traces=2000, burn_in=300, seed=4, **QUIET)
+    assert near(chain.map("mu").values, GUM_MEAN, GUM_STDDEV**2)
+
+    def model():
+        a = ppl.sample(dist.Normal(0.0, 1.0), name="a")
+        b = ppl.sample(dist.Normal(a, 1.0), name="b")
+        ppl.observe(dist.Normal(b, 1.0), 1.0)
+
+    fixed = ppl.nuts(handlers.substitute(model, data={"b": 2.0}), num_traces=2000, burn_in=300, seed=5, **QUIET)
+    assert set(fixed.map("b").values) == {2.0}
+    assert near(fixed.map("a").values, 1.0, 0.5)  # a given b = 2
+
+
+@pytest.mark.slow
+def test_thinning_and_chains_of_unequal_length():
+    chain = ppl.nuts(gum, GUM_DATA, 101, num_chains=2, burn_in=50, thinning=2, seed=1, **QUIET)
+    assert [len(part) for part in chain.chains] == [51, 50]
+
+
+def test_a_constrained_posterior_close_to_its_bound():
+    """Gamma-Poisson, conjugate."""
+
+    def model():
+        rate = ppl.sample(dist.Gamma(3.0, 2.0), name="rate")
+        for count in (3, 1, 4, 2, 2):
+            ppl.observe(dist.Poisson(rate), count)
+
+    chain = ppl.nuts(model, num_traces=3000, burn_in=300, seed=6, **QUIET)
+    exact = stats.gamma(3 + 12, scale=1 / (2 + 5))
+    assert near(chain.map("rate").values, exact.mean(), exact.var())
+
+
+# -- what it refuses -------------------------------------------------------------------------------------------------
+
+
+def discrete():
+    k = ppl.sample(dist.Poisson(3.0), name="k")
+    ppl.observe(dist.Normal(k, 1.0), 0.0)
+
+
+def branching():
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    ppl.observe(dist.Normal(1.0 if x > 0 else 2.0, 1.0), 0.0)
+
+
+def impossible():
+    ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    ppl.observe(dist.Uniform(0.0, 1.0), 2.0, name="y")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error", "message"),
+    [
+        (discrete, {}, ppl.PPLError, "'k'.*Poisson is discrete.*metropolis_hastings"),
+        (branching, {}, ppl.UntraceableModelError, "test_nuts.py, line .*'x'"),
+        (impossible, {}, ppl.DegenerateWeightsError, "no starting point"),
+        (gum, {"obs_0": 1.0, **GUM_DATA}, ppl.UnknownObservationError, "did you mean 'obs0'"),
+        (gum, {"obs0": 1.0}, ppl.ObservationError, "'obs1'.*no value"),
+        (gum, {"obs0": math.nan, "obs1": 1.0}, ppl.ObservationError, "'obs0'.*NaN"),
+        (gum, {"obs0": [1.0, 2.0], "obs1": 1.0}, ppl.ObservationError, "'obs0'.*shape"),
+        (gum, {**GUM_DATA, "mu": 1.0}, ppl.NoLatentsError, "no latent"),
+    ],
+)
+def test_mistakes_are_named(model, data, error, message):
+    with pytest.raises(error, match=message):
+        ppl.nuts(model, data, 10, burn_in=10, seed=1, **QUIET)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="target_accept"):
+        ppl.nuts(gum, GUM_DATA, 10, target_accept=1.0)
+    with pytest.raises(ValueError, match="max_tree_depth"):
+        ppl.nuts(gum, GUM_DATA, 10, max_tree_depth=0)
+    with pytest.raises(ValueError, match="num_traces"):
+        ppl.nuts(gum, GUM_DATA, 2, num_chains=3)
+
+
+@pytest.mark.slow
+def test_divergences_are_reported():
+    """Neal's funnel: its neck is narrower than any step size that suits its mouth."""
+
+    def funnel():
+        log_scale = ppl.sample(dist.Normal(0.0, 3.0), name="log_scale")
+        ppl.sample(dist.Normal(np.zeros(9), jnp.exp(log_scale / 2)), name="x")
+
+    with pytest.warns(UserWarning, match="steps diverged.*target_accept"):
+        ppl.nuts(funnel, num_traces=500, burn_in=200, target_accept=0.6, seed=1, **QUIET)

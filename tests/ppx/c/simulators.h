@@ -1,0 +1,17 @@
+/* Small simulators for the tests, by name. */
+
+#ifndef PPX_TESTS_SIMULATORS_H
+#define PPX_TESTS_SIMULATORS_H
+
+#include "ppx.h"
+
+typedef struct {
+    const char *name;
+    int (*run)(ppx_session *session,
+               ppx_tensor *result); /* PPX_OK: finish with the result; PPX_UNWIND: leave; else neither */
+} simulator;
+
+extern const simulator SIMULATORS[];
+extern const size_t NUM_SIMULATORS;
+
+#endif

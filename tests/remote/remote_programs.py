@@ -1,0 +1,198 @@
+"""Simulators that the tests run in other processes: ``python remote_programs.py PROGRAM ENDPOINT [plain]``.
+
+Beside the programs of ``programs.py``, which are known there, programs for what only simulators have: rejection scopes,
+errors, and faults. ``plain`` makes the front end one of PPX 1.0.0.
+"""
+
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+import ppx
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # now: a folder in there is called ppx as well
+
+import programs
+
+
+def everything():
+    """Every kind of statement, uncontrolled draws, arrays, a structure that changes, a nested result."""
+    width = ppl.sample(dist.Gamma(2.0, 1.0), name="width")
+    nuisance = ppl.sample(dist.Bernoulli(0.5), name="nuisance", control=False)
+    count = ppl.sample(dist.Poisson(1.5 + nuisance), name="count")
+    total = 0.0
+    for _ in range(count):
+        total += ppl.sample(dist.Uniform(-width, width), name="u")
+        if ppl.sample(dist.Bernoulli(0.3), name="more"):
+            total += ppl.sample(dist.Normal(total, 1.0 + width), name="extra")
+    angle = ppl.sample(dist.VonMises(0.3, 2.0), name="angle")
+    share = ppl.sample(dist.Beta(2.0, 1.0 + count), name="share")
+    kind = ppl.sample(dist.Categorical([0.2, 0.5, 0.3]), name="kind")
+    mixed = ppl.sample(dist.Mixture([0.3, 0.7], [dist.Normal(0.0, 1.0), dist.Normal(4.0, 0.5)]), name="mixed")
+    vector = ppl.sample(dist.MultivariateNormal([0.0, 1.0], [[1.0, 0.0], [0.5, 2.0]]), name="vector")
+    array = ppl.sample(dist.Normal([0.0, mixed], [1.0, 2.0]), name="array")
+    bounded = ppl.sample(dist.TruncatedNormal(0.0, 1.0, -0.5, 2.0), name="bounded")
+    ppl.factor(-0.1 * total * total, name="penalty")
+    ppl.observe(dist.Normal(total, 1.0), 0.5, name="given")
+    ppl.observe(dist.Normal([mixed, share], 1.0), name="pair")
+    ppl.observe(dist.Normal(mixed + kind, 1.0), name="y")
+    ppl.tag([angle, bounded], name="both")
+    ppl.tag(vector[0] + array[1], name="sum")
+    return total
+
+
+EVERYTHING_DATA = {"y": 1.5, "pair": [0.5, 0.2]}
+
+
+def truncated():
+    """y ~ Normal(z, 1/2), z ~ Normal(mu, 1) given z > 0 by rejection, mu ~ Normal(0, 1)."""
+    mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+    with ppx.rejection_scope() as scope:
+        while (z := ppl.sample(dist.Normal(mu, 1.0), name="z")) <= 0.0:
+            scope.reject()
+    ppl.observe(dist.Normal(z, 0.5), name="y")
+    return mu
+
+
+TRUNCATED_DATA = {"y": 1.2}
+
+
+def nested():
+    """Two rejection loops, one in the other, with draws before, between and after them."""
+    first = ppl.sample(dist.Uniform(0.0, 1.0), name="first")
+    with ppx.rejection_scope() as outer:
+        while True:
+            x = ppl.sample(dist.Normal(first, 1.0), name="x")
+            with ppx.rejection_scope() as inner:
+                while (y := ppl.sample(dist.Normal(x, 1.0), name="y")) < -0.5:
+                    inner.reject()
+            if x + y > 0.0:
+                break
+            outer.reject()
+    last = ppl.sample(dist.Normal(0.0, 1.0), name="last")
+    ppl.observe(dist.Normal(x + y + last, 1.0), name="data")
+    return x + y
+
+
+def forgotten():
+    """An observe of which nobody has the value, met in some executions only."""
+    if ppl.sample(dist.Uniform(0.0, 1.0), name="u") > 0.9:
+        ppl.observe(dist.Normal(0.0, 1.0), name="rare")
+    ppl.observe(dist.Normal(0.0, 1.0), name="y")
+
+
+def raising():
+    """An exception in one execution of ten."""
+    x = ppl.sample(dist.Uniform(0.0, 1.0), name="x")
+    if x > 0.9:
+        raise ValueError(f"x is {x:.3f}, beyond the tables")
+    ppl.observe(dist.Normal(x, 1.0), name="y")
+    return x
+
+
+def bad_parameter():
+    """A standard deviation below zero in one execution of ten."""
+    x = ppl.sample(dist.Uniform(-0.1, 0.9), name="x")
+    ppl.observe(dist.Normal(0.0, x), name="y")
+    return x
+
+
+def not_a_number():
+    """NaN where data should be, in one execution of ten."""
+    x = ppl.sample(dist.Uniform(0.0, 1.0), name="x")
+    ppl.observe(dist.Normal(x, 1.0), math.nan if x > 0.9 else 0.3, name="y")
+    return x
+
+
+def suicidal():
+    """Dies once, the first time that the file of which the environment tells is not there."""
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    marker = Path(os.environ["PPX_TEST_MARKER"])
+    if x > 1.0 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    y = ppl.sample(dist.Normal(x, 1.0), name="y")
+    ppl.observe(dist.Normal(y, 1.0), name="data")
+    return x + y
+
+
+def hanging():
+    """Hangs once, the first time that the file of which the environment tells is not there."""
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    marker = Path(os.environ["PPX_TEST_MARKER"])
+    if x > 1.0 and not marker.exists():
+        marker.touch()
+        time.sleep(1000.0)
+    y = ppl.sample(dist.Normal(x, 1.0), name="y")
+    ppl.observe(dist.Normal(y, 1.0), name="data")
+    return x + y
+
+
+def healthy():
+    """What the two above do when they do neither."""
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    y = ppl.sample(dist.Normal(x, 1.0), name="y")
+    ppl.observe(dist.Normal(y, 1.0), name="data")
+    return x + y
+
+
+def doomed():
+    """Says something and dies, in one execution of ten."""
+    x = ppl.sample(dist.Uniform(0.0, 1.0), name="x")
+    if x > 0.9:
+        print(f"the detector melted at {x:.3f}", file=sys.stderr, flush=True)
+        os._exit(3)
+    ppl.observe(dist.Normal(x, 1.0), name="y")
+    return x
+
+
+def sleeping():
+    """Never comes to an end."""
+    ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    time.sleep(1000.0)
+
+
+def slow():
+    """A hundredth of a second an execution."""
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    time.sleep(0.01)
+    ppl.observe(dist.Normal(x, 1.0), name="y")
+    return x
+
+
+_CALLS = []
+
+
+def forgetful():
+    """Not the same when it is run again: its draws depend on how often it was called."""
+    _CALLS.append(1)
+    for step in range(3):
+        x = ppl.sample(dist.Normal(float(len(_CALLS)), 1.0), name=f"x{step}")
+        ppl.observe(dist.Normal(x, 1.0), 0.0)
+
+
+def thousand():
+    """A random walk of a thousand steps that is looked at now and then."""
+    x = 0.0
+    for step in range(1000):
+        x = ppl.sample(dist.Normal(x, 1.0))
+        if step % 100 == 99:
+            ppl.observe(dist.Normal(x, 1.0), float(step % 7))
+    return x
+
+
+def main() -> None:
+    """Serves the program that the command line names."""
+    name, endpoint, *how = sys.argv[1:]
+    model = globals().get(name) or getattr(programs, name)
+    capabilities = ppx.Capability(0) if "plain" in how else ppx.ALL_CAPABILITIES
+    ppx.serve(model, endpoint, capabilities=capabilities)
+
+
+if __name__ == "__main__":
+    main()
