@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data.batches import Batch, Shapes, make_batch, split_points
-from ppl_jax.data.encoding import CallSites, Encoder, Tokens
+from ppl_jax.data.tokens import CallSites, Encoder, Tokens
 from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
 from ppl_jax.infer.runs import check_count
 from ppl_jax.nn.cores import core_config

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.data.encoding import IMPOSSIBLE, Tokens
-from ppl_jax.data.frames import COUNT, LINE, Frames
+from ppl_jax.data.coordinates import COUNT, LINE, Frames
+from ppl_jax.data.tokens import IMPOSSIBLE, Tokens
 
 BLOCK = 16  # cells of one call site that stand together
 _FARTHEST = 1e6  # coordinates beyond are cut, so that float32 squares them

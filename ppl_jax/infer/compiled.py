@@ -21,8 +21,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 
 from ppl_jax.data.batches import places
-from ppl_jax.data.encoding import IMPOSSIBLE
-from ppl_jax.data.frames import (
+from ppl_jax.data.coordinates import (
     CATEGORY,
     MOST_ELEMENTS,
     PRIOR,
@@ -36,6 +35,7 @@ from ppl_jax.data.frames import (
     frames_of,
     is_vectorised,
 )
+from ppl_jax.data.tokens import IMPOSSIBLE
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.categorical import Categorical

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit, i0e, logsumexp, ndtr, ndtri
 
 from ppl_jax.data.batches import unit_bounds
-from ppl_jax.data.frames import (
+from ppl_jax.data.coordinates import (
     CATEGORY,
     CIRCLE,
     COUNT,

@@ -21,8 +21,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ppl_jax.data.batches import Batch
-from ppl_jax.data.encoding import CallSites
-from ppl_jax.data.frames import CATEGORY, COUNT, FAMILY_NUMBERS
+from ppl_jax.data.coordinates import CATEGORY, COUNT, FAMILY_NUMBERS
+from ppl_jax.data.tokens import CallSites
 from ppl_jax.errors import PPLError
 from ppl_jax.nn.cores import CoreConfig, State, make_core
 from ppl_jax.nn.embeddings import Embedding, Observer

@@ -9,7 +9,7 @@ from nn.wide_programs import zoo as every_family
 
 import ppl_jax as ppl
 from ppl_jax.data.batches import Shapes, make_batch
-from ppl_jax.data.encoding import CallSites, Encoder
+from ppl_jax.data.tokens import CallSites, Encoder
 from ppl_jax.nn import LSTM, FeedForward, Network, NetworkConfig, create_network
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.data.frames import (
+from ppl_jax.data.coordinates import (
     CATEGORY,
     MOST_CATEGORIES,
     MOST_ELEMENTS,
