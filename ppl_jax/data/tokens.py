@@ -97,7 +97,7 @@ class Tokens(NamedTuple):
     """The tokens of a number of traces, trace by trace, in order of execution; arrays (n,).
 
     ``lengths``, (traces,), says how many each trace has; ``log_probs``, (n, categories), is None without categories.
-    ``log_prior`` is the log density of the coordinate ``u`` (see frames) under the prior, given what came before.
+    ``log_prior`` is the log density of the coordinate ``u`` (see coordinates) under the prior, given what came before.
     """
 
     lengths: np.ndarray

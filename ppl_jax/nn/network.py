@@ -55,7 +55,7 @@ class NetworkConfig:
         draw by 1 / prior_share (defensive importance sampling: Hesterberg, Technometrics 37, 1995).
       capacity: rows of the tables.
       categories: the largest number of categories that a choice may have, 0 while there is no choice.
-      kinds: the kinds of draws (see frames) that occur.
+      kinds: the kinds of draws (see coordinates) that occur.
     """
 
     observed: tuple[tuple[str, tuple[int, ...], Embedding], ...]
