@@ -30,7 +30,7 @@ def train(
     prior_share: float = 0.02,
     batch_size: int = 256,
     optimizer: str | optax.GradientTransformation = "adam",
-    learning_rate: float | optax.Schedule = 1e-3,
+    learning_rate: float | optax.Schedule = 2e-3,
     schedule: str = "polynomial",
     clip_norm: float = 10.0,
     validation_traces: int | None = None,

@@ -74,7 +74,7 @@ class Settings(NamedTuple):
     batch_size: int
     seed: Any
     optimizer: Any = "adam"
-    learning_rate: Any = 1e-3
+    learning_rate: Any = 2e-3
     schedule: str = "polynomial"
     clip_norm: float = 10.0
     patience: int | None = None
