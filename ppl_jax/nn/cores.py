@@ -111,22 +111,13 @@ class LSTMCore(nn.Module):
 
     def __call__(self, inputs: jax.Array, start: jax.Array) -> jax.Array:
         """Features (R, T, width) of a grid of inputs (R, T, d); ``start``, bool (R, T), marks first tokens."""
-        gates = self.inward(inputs)
-        rows, length, _ = gates.shape
+        rows, length, _ = inputs.shape
         if length == 1:  # nothing is remembered yet, so there is nothing to multiply
-            return self._update(gates[:, 0], jnp.zeros((rows, self.width)))[0][:, None]
-        recurrent = self.recurrent
-        nothing = jnp.zeros((rows, self.width)), jnp.zeros((rows, self.width))
-
-        def step(state: State, column: Any) -> tuple[State, jax.Array]:
-            gate, first = column
-            kept = jnp.where(first[:, None], 0.0, 1.0)
-            h, c = state[0] * kept, state[1] * kept
-            state = self._update(gate + h @ recurrent, c)
-            return state, state[0]
-
-        _, features = jax.lax.scan(step, nothing, (gates.swapaxes(0, 1), start.swapaxes(0, 1)))
-        return features.swapaxes(0, 1)
+            return self._update(self.inward(inputs)[:, 0], jnp.zeros((rows, self.width)))[0][:, None]
+        # Time goes first from the start: the inputs are narrower than the gates made of them.
+        gates = self.inward(inputs.swapaxes(0, 1))
+        kept = 1.0 - start.swapaxes(0, 1)[..., None].astype(gates.dtype)
+        return remember(gates, kept, self.recurrent).swapaxes(0, 1)
 
     def step(self, state: State, inputs: jax.Array) -> tuple[State, jax.Array]:
         """The next state and the features (n, width) of one token of each of n executions; inputs (n, d)."""
@@ -135,9 +126,78 @@ class LSTMCore(nn.Module):
 
     @staticmethod
     def _update(gates: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:
-        enter, keep, candidate, leave = jnp.split(gates, 4, axis=-1)
-        c = nn.sigmoid(keep + 1.0) * c + nn.sigmoid(enter) * jnp.tanh(candidate)
-        return nn.sigmoid(leave) * jnp.tanh(c), c
+        enter, keep, candidate, leave = _activated(gates)
+        c = keep * c + enter * candidate
+        return leave * jnp.tanh(c), c
+
+
+def _activated(gates: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    enter, keep, candidate, leave = jnp.split(gates, 4, axis=-1)
+    return nn.sigmoid(enter), nn.sigmoid(keep + 1.0), jnp.tanh(candidate), nn.sigmoid(leave)
+
+
+@jax.custom_vjp
+def remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> jax.Array:
+    """The features (T, R, width) of an LSTM over T steps.
+
+    The derivative is written by hand: the one of the recurrent matrix is then a single large product after the loop
+    over time, instead of one, and a sum of matrices, in each of its steps.
+
+    Args:
+      gates: what the inputs contribute to the gates, (T, R, 4 * width).
+      kept: 0 where a trace begins and nothing is remembered, else 1, (T, R, 1).
+      recurrent: (width, 4 * width).
+    """
+    return _remember(gates, kept, recurrent)[0]
+
+
+def _remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> tuple[jax.Array, Any]:
+    nothing = jnp.zeros((gates.shape[1], recurrent.shape[0]), gates.dtype)
+
+    def step(state: State, column: Any) -> tuple[State, Any]:
+        gate, keep = column
+        h, c = state[0] * keep, state[1] * keep
+        gate = gate + h @ recurrent
+        h, c = LSTMCore._update(gate, c)
+        return (h, c), (h, c, gate)
+
+    _, (features, cells, totals) = jax.lax.scan(step, (nothing, nothing), (gates, kept))
+    return features, (features, cells, totals, kept, recurrent)
+
+
+def _remember_backward(saved: Any, towards: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    features, cells, totals, kept, recurrent = saved
+    nothing = jnp.zeros_like(features[0])
+    before = jnp.concatenate([nothing[None], cells[:-1]])
+    transposed = recurrent.T
+
+    def step(state: State, column: Any) -> tuple[State, jax.Array]:
+        d_h, d_c = state
+        towards_h, cell, earlier, total, keep = column
+        enter, hold, candidate, leave = _activated(total)
+        bent = jnp.tanh(cell)
+        d_h = d_h + towards_h
+        d_c = d_c + d_h * leave * (1.0 - bent * bent)
+        earlier = earlier * keep
+        d_total = jnp.concatenate(
+            [
+                d_c * candidate * enter * (1.0 - enter),
+                d_c * earlier * hold * (1.0 - hold),
+                d_c * enter * (1.0 - candidate * candidate),
+                d_h * bent * leave * (1.0 - leave),
+            ],
+            axis=-1,
+        )
+        return ((d_total @ transposed) * keep, d_c * hold * keep), d_total
+
+    _, d_totals = jax.lax.scan(step, (nothing, nothing), (towards, cells, before, totals, kept), reverse=True)
+    remembered = jnp.concatenate([nothing[None], features[:-1]]) * kept
+    width = recurrent.shape[0]
+    d_recurrent = remembered.reshape(-1, width).T @ d_totals.reshape(-1, 4 * width)
+    return d_totals, jnp.zeros_like(kept), d_recurrent
+
+
+remember.defvjp(_remember, _remember_backward)
 
 
 class FeedForwardCore(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppl_jax.nn import LSTM, FeedForward, Transformer
-from ppl_jax.nn.cores import core_config, core_from_json, core_to_json, initial_state, make_core
+from ppl_jax.nn.cores import _remember, core_config, core_from_json, core_to_json, initial_state, make_core, remember
 
 CORES = [LSTM(8), FeedForward(8, 2), Transformer(8, 2, 2, 4)]
 
@@ -28,6 +28,20 @@ def test_a_grid_and_single_steps_give_the_same_features(core):
                 state = initial_state(core, 1)
             state, features = step(state, inputs[row, column][None])
             np.testing.assert_allclose(features[0], grid[row, column], rtol=1e-4, atol=1e-5)
+
+
+def test_the_derivative_of_an_lstm_is_that_of_its_steps():
+    rng = np.random.default_rng(3)
+    gates, recurrent = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((5, 2, 12), (3, 12)))
+    kept = jnp.asarray(rng.integers(0, 2, (5, 2, 1)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(5, 2, 3)), jnp.float32)
+
+    def total(function):
+        return jax.jit(jax.grad(lambda gates, recurrent: (weights * function(gates, kept, recurrent)).sum(), (0, 1)))
+
+    by_hand, automatic = total(remember)(gates, recurrent), total(lambda *given: _remember(*given)[0])(gates, recurrent)
+    for mine, theirs in zip(by_hand, automatic, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_of_single_draws_needs_no_memory():
