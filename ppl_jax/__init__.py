@@ -1,13 +1,13 @@
 """Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
 
-The public API is what this file names; ``ppl_jax.distributions`` and ``ppl_jax.handlers`` are the two modules that
-users import besides it.
+The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers`` and ``ppl_jax.diagnostics`` are
+the modules that users import besides it.
 """
 
 from importlib import import_module
 from typing import Any
 
-from ppl_jax import distributions, handlers
+from ppl_jax import diagnostics, distributions, handlers
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
     DegenerateWeightsError,
@@ -48,8 +48,8 @@ __all__ = [
     "train", "load_network", "nn",
     # simulators in other processes
     "RemoteModel", "SimulatorError",
-    # what they return
-    "Empirical", "Site", "Trace", "TraceType",
+    # what they return, and whether to trust it
+    "Empirical", "Site", "Trace", "TraceType", "diagnostics",
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",

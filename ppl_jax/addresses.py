@@ -29,9 +29,10 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _CALLS = frozenset(number for name, number in opmap.items() if name.startswith(("CALL", "PRECALL")))
 _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 
-# A memo of the pure function `_format`: frames are identified by (id of code, offset of instruction) because hashing a
-# code object is slow; the code objects are kept with the text so that an id is never reused.
+# Memos of the pure functions `_format` and `_link`: frames are identified by (id of code, offset of instruction), since
+# hashing a code object is slow; the code objects are kept with the text so that an id is never reused.
 _MEMO: dict[tuple[int, ...], tuple[str, tuple[CodeType, ...]]] = {}
+_LINKS: dict[tuple[int, int], tuple[str, CodeType]] = {}
 
 
 def call_site(frame: FrameType | None, entry: FrameType | None) -> str:
@@ -87,16 +88,28 @@ def _format(frame: FrameType | None, entry: FrameType | None) -> tuple[str, tupl
     while frame is not None and (frame is not entry or inside is not None or not codes):
         code = frame.f_code
         codes.append(code)
-        # Frames of this package (handlers that wrap a model) are no part of the program.
-        if not code.co_filename.startswith(_PACKAGE):
-            place = inside or _position(code, frame.f_lasti)
-            inside = place if code.co_name in _COMPREHENSIONS else None
-            if inside is None:
-                parts.append(_describe(code, place))
+        if is_own(code.co_filename):  # handlers that wrap a model are no part of the program
+            pass
+        elif inside is None and code.co_name not in _COMPREHENSIONS:
+            parts.append(_link(code, frame.f_lasti))
+        else:
+            inside = inside or _position(code, frame.f_lasti)
+            if code.co_name not in _COMPREHENSIONS:
+                parts.append(_describe(code, inside))
+                inside = None
         if frame is entry:
             break
         frame = frame.f_back
     return "; ".join(reversed(parts)), tuple(codes)
+
+
+def _link(code: CodeType, instruction: int) -> str:
+    """One link of an address; kept, because the chains of a deep recursion consist of the same ones."""
+    key = id(code), instruction
+    known = _LINKS.get(key)
+    if known is None:
+        known = _LINKS.setdefault(key, (_describe(code, _position(code, instruction)), code))
+    return known[0]
 
 
 def _describe(code: CodeType, place: _Position) -> str:
@@ -114,7 +127,6 @@ def _file(name: str) -> str:
     return path.stem
 
 
-@lru_cache(maxsize=1 << 14)
 def _position(code: CodeType, instruction: int) -> _Position:
     """Where a call is written, or where the statement begins that makes it."""
     positions = list(code.co_positions())[instruction // 2]

@@ -121,9 +121,10 @@ def entry(frame: FrameType | None) -> FrameType | None:
 
 def _unused(name: str) -> str:
     """``name``, with the first of the suffixes "", "_2", "_3", ... that no numpyro trace in force has recorded."""
+    from numpyro.handlers import trace
     from numpyro.primitives import _PYRO_STACK
 
-    taken = [handler.trace for handler in _PYRO_STACK if isinstance(getattr(handler, "trace", None), dict)]
+    taken = [handler.trace for handler in _PYRO_STACK if isinstance(handler, trace)]
     candidate, occurrence = name, 1
     while any(candidate in trace for trace in taken):
         occurrence += 1

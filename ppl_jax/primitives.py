@@ -20,7 +20,7 @@ import numpy as np
 from ppl_jax.addresses import call_site
 from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.factor import Factor
-from ppl_jax.errors import ObservationError
+from ppl_jax.errors import ObservationError, ParameterError
 from ppl_jax.streams import Stream, check_seed
 
 SAMPLE, OBSERVE, FACTOR, TAG = "sample", "observe", "factor", "tag"
@@ -164,6 +164,7 @@ def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
     for inner in ambient:
         frame = Frame(inner.fresh(), frame, entry, engine=True)
     token = _STACK.set(frame)
+    del entry, frame  # they refer to each other by way of this very Python frame: a cycle for every execution
     try:
         return model()
     finally:
@@ -301,7 +302,12 @@ def factor(log_factor: Any, name: str | None = None, *, address: str | None = No
       ParameterError: ``log_factor`` is NaN, +inf or no scalar.
     """
     frame = _STACK.get()
-    distribution = Factor(log_factor)
+    try:
+        distribution = Factor(log_factor)
+    except ParameterError as error:
+        if name is not None:
+            error.locate(f"factor site '{name}'")
+        raise
     if frame is None:
         _unhandled(FACTOR, distribution, None, name, address, sys._getframe(1))
         return

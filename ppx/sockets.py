@@ -31,11 +31,12 @@ _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT
 Curve = tuple[bytes, bytes]  # public key, secret key, as zmq.curve_keypair() gives them
 
 
-def _socket(context: zmq.Context, kind: int) -> Any:
+def _socket(context: zmq.Context, kind: int, endpoint: str) -> Any:
     socket = context.socket(kind)
     socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE)
-    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, SILENCE)
+    if not endpoint.startswith("ipc:"):  # on one machine a connection breaks when its other end does
+        socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, SILENCE)
     socket.set(zmq.LINGER, _LINGER)
     return socket
 
@@ -60,7 +61,7 @@ class FrontEndChannel:
 
     def __init__(self, endpoint: str, curve: Curve | None = None, stopped: Callable[[], bool] | None = None):
         self._context = zmq.Context()
-        self._socket = _socket(self._context, zmq.REP)
+        self._socket = _socket(self._context, zmq.REP, endpoint)
         self._mailbox: Mailbox | None = None
         self._file: _SocketFile | None = None
         self._stopped = stopped or (lambda: False)
@@ -171,7 +172,7 @@ class InferenceChannel:
     def __init__(self, endpoint: str, server_key: bytes | None = None, curve: Curve | None = None):
         self.endpoint = endpoint
         self._context = zmq.Context()
-        self._socket = _socket(self._context, zmq.REQ)
+        self._socket = _socket(self._context, zmq.REQ, endpoint)
         self._socket.set(zmq.LINGER, 0)
         self._monitor = self._socket.get_monitor_socket(_LOST)
         self._mailbox: Mailbox | None = None

@@ -310,6 +310,21 @@ def numpyro_trace(model):
     return numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace()
 
 
+def test_numpyros_replay_knows_our_names():
+    """Variational inference: the model is replayed against the guide's trace, name by name."""
+
+    def guide():
+        loc, scale = numpyro.param("loc", 7.0), numpyro.param("scale", 1.0, constraint=npd.constraints.positive)
+        numpyro.sample("mu", npd.Normal(loc, scale))
+
+    model = handlers.condition(gum, data=GUM_DATA)
+    inference = numpyro.infer.SVI(model, guide, numpyro.optim.Adam(0.02), numpyro.infer.Trace_ELBO(num_particles=10))
+    found = inference.run(jax.random.key(0), 1500, progress_bar=False).params
+    # The optimum is the exact posterior; the last steps wander by a few step lengths of 0.02.
+    assert found["loc"] == pytest.approx(GUM_MEAN, abs=0.15)
+    assert found["scale"] == pytest.approx(GUM_STDDEV, abs=0.15)
+
+
 def test_our_handlers_inside_numpyros():
     conditioned = numpyro_trace(handlers.condition(gum, data={"mu": 2.0, "obs0": 8.0}))
     assert conditioned["mu"]["is_observed"] and conditioned["mu"]["value"] == 2.0

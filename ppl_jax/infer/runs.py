@@ -47,6 +47,14 @@ def check_model(model: Any) -> Callable[[], Any]:
     """``model`` if it can be called; one of numpyro's as one of ours."""
     if not callable(model):
         raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
+    if any(
+        is_lazy(model)
+        for is_lazy in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    ):
+        raise TypeError(
+            f"model must do its work when it is called, but {model!r} is a coroutine or generator function. Run it to "
+            "its end in a function: lambda: list(model()), or lambda: asyncio.run(model())."
+        )
     try:
         signature = inspect.signature(model)
     except (TypeError, ValueError):  # some of C have none

@@ -21,7 +21,7 @@ from ppl_jax.remote.drawing import forms_of
 from ppl_jax.remote.failures import ConnectionLost, is_programs
 from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.pool import Pool
-from ppl_jax.remote.rows import Form, Walk, observations_message
+from ppl_jax.remote.rows import Walk, observations_message
 from ppl_jax.remote.statements import value_message
 from ppl_jax.storage import RowLayout
 from ppl_jax.streams import CountedStream, Stream
@@ -116,7 +116,10 @@ class Rerunning:
         record = Record(form.layout, row, form.scopes(wire))
         if self._request.score and not form.supplied <= self._supplied and not self._check_supplied(peer, record):
             return None
-        replays_of(peer).known.setdefault(id(form.layout), _from_form(form))
+        known = replays_of(peer).known
+        if id(form.layout) not in known:
+            _make_room(known)
+            known[id(form.layout)] = Replayable(form.layout, form.numbers, 0)
         return record
 
     def _check_supplied(self, peer: Peer, record: Record) -> bool:
@@ -144,6 +147,8 @@ class Rerunning:
         assert peer.connection is not None
         sites = peer.connection.sites
         bits = bytearray(len(sites) // 8 + 1)
+        for number in range(len(sites) + 1, 8 * len(bits)):  # not known yet, but beside known ones in their byte
+            bits[number >> 3] |= 1 << (number & 7)
         if address is not None:
             for number in range(1, len(sites) + 1):
                 if sites[number].address == address:
@@ -289,8 +294,9 @@ def replays_of(peer: Peer) -> Replays:
     return peer.learned.setdefault(Replays, Replays())
 
 
-def _from_form(form: Form) -> Replayable:
-    return Replayable(form.layout, form.numbers, 0)
+def _make_room(known: dict[int, Replayable]) -> None:
+    if len(known) >= _KNOWN_LAYOUTS:
+        known.clear()
 
 
 def _material(peer: Peer, layout: RowLayout) -> Replayable:
@@ -300,8 +306,7 @@ def _material(peer: Peer, layout: RowLayout) -> Replayable:
     assert peer.connection is not None
     table = peer.connection.sites
     if found is None or found.layout is not layout or (not found.numbers.all() and found.known_sites < len(table)):
-        if len(known) >= _KNOWN_LAYOUTS:
-            known.clear()
+        _make_room(known)
         numbered = {table[number]: number for number in range(1, len(table) + 1)}
         numbers = [
             numbered.get(m.Site(SiteKind.SAMPLE, s.address, s.name or "", s.distribution, s.value, s.control), 0)

@@ -161,6 +161,25 @@ def test_a_model_without_latents_under_metropolis_hastings():
         ppl.metropolis_hastings(lambda: ppl.observe(dist.Normal(0.0, 1.0), 1.0), num_traces=10, progress=False)
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan, [0.0, 1.0]])
+def test_factors_that_are_none(value):
+    with pytest.raises(ppl.ParameterError, match=r"'log_factor' must be .*factor site 'bad'.*test_bad_input.py, line"):
+        ppl.importance_sampling(lambda: ppl.factor(value, name="bad"), num_traces=5, progress=False)
+
+
+def test_models_that_do_nothing_when_called():
+    def generator():
+        yield ppl.sample(dist.Normal(0.0, 1.0))
+
+    async def coroutine():
+        return ppl.sample(dist.Normal(0.0, 1.0))
+
+    for model in (generator, coroutine):
+        with pytest.raises(TypeError, match=r"coroutine or generator function.*list\(model\(\)\)"):
+            ppl.prior(model, 5, progress=False)
+    assert len(ppl.prior(lambda: list(generator()), 5, progress=False)[0].latents) == 1
+
+
 def test_an_infinite_density_names_the_site():
     def model():
         x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
@@ -236,25 +255,38 @@ QUICK = {
     ],
 )
 def test_ctrl_c_returns_what_was_finished(run, where, tmp_path):
-    """A real process, really interrupted in the middle of a run that would take many minutes."""
+    """A real process, really interrupted in the middle of a run that would take many minutes.
+
+    The clock starts with the run: on the device only when the first block is done, for before that it compiles.
+    """
+    begin = "advance_weighted" if "jax" in run else "__enter__"
     path = str(tmp_path / "traces") if where == "on disk" else None
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(f"""
         import os, signal, threading, time, warnings
         import ppl_jax as ppl, ppl_jax.distributions as dist
+        from ppl_jax.infer.progress import Progress
 
         def model():
             x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
             ppl.observe(dist.Normal(x, 1.0), 1.0)
+
+        timers = [threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))]
+        begin = Progress.{begin}
+
+        def begun(*arguments):
+            while timers:
+                timers.pop().start()
+            return begin(*arguments)
+
+        Progress.{begin} = begun
 
         def slow():  # one block of a worker would take half a minute
             time.sleep(0.03)
             model()
 
         if __name__ == "__main__":
-            model()
-            threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 posterior = ppl.{run}, seed=1, path={path!r}, progress=False)
@@ -288,7 +320,8 @@ def test_a_second_ctrl_c_does_not_wait_for_workers(tmp_path):
                 time.sleep(1000)
 
         if __name__ == "__main__":
-            for delay in (2.0, 3.0):
+            ppl.prior(lambda: None, 10, progress=False)
+            for delay in (3.0, 4.5):
                 threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
             posterior = ppl.prior(model, 1_000_000, seed=1, backend="host", num_workers=2, progress=False)
             print(len(posterior))

@@ -1,5 +1,11 @@
 """Prior simulation and importance sampling against exact answers; reproducibility; workers."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 from programs import (
@@ -119,3 +125,36 @@ def test_on_disk_equals_in_memory(tmp_path):
     assert np.array_equal(inside.log_weights, outside.log_weights)
     assert [trace["mu"] for trace in inside] == [trace["mu"] for trace in outside]
     assert outside.log_evidence == inside.log_evidence
+
+
+def test_another_process_gives_equal_bits():
+    """Whatever the seed of Python's own hashes: no result hangs on the order of a set."""
+    program = textwrap.dedent("""
+        import hashlib, sys
+        sys.path.insert(0, sys.argv[1])
+        from programs import *
+
+        digest, quiet = hashlib.sha256(), {"seed": 5, "progress": False}
+        for posterior in (
+            ppl.prior(branching, 300, backend="host", **quiet),
+            ppl.importance_sampling(gum_marsaglia, GUM_DATA, 300, backend="host", **quiet),
+            ppl.metropolis_hastings(branching, BRANCHING_DATA, 300, burn_in=50, num_chains=2, **quiet),
+            ppl.smc(hidden_markov, HMM_DATA, 50, **quiet),
+        ):
+            digest.update(posterior.values.heap.tobytes() + posterior.log_weights.tobytes())
+            digest.update(repr([[site.address for site in trace.sites] for trace in posterior]).encode())
+            digest.update(str(posterior.resample(10, seed=1).log_weights).encode())
+        print(digest.hexdigest())
+    """)
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(Path(__file__).parents[1])],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(digests) == 1 and digests != {""}

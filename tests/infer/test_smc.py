@@ -11,12 +11,18 @@ from programs import (
     GUM_MEAN,
     GUM_STDDEV,
     HMM_DATA,
+    RECURSION_DATA,
+    SPRINKLER_DATA,
     branching,
     branching_posterior,
     gum,
     gum_marsaglia,
     hidden_markov,
     hidden_markov_posterior,
+    recursion,
+    recursion_posterior,
+    sprinkler,
+    sprinkler_posterior,
 )
 
 import ppl_jax as ppl
@@ -60,14 +66,29 @@ def test_gaussian_with_unknown_mean(model):
     assert np.mean(means) == pytest.approx(GUM_MEAN, abs=5 * error)
 
 
-def test_changing_structure():
-    exact, log_evidence = branching_posterior()
-    runs = [ppl.smc(branching, BRANCHING_DATA, 3000, seed=seed, progress=False) for seed in range(5)]
+@pytest.mark.parametrize(
+    ("model", "data", "exact"),
+    [(recursion, RECURSION_DATA, recursion_posterior()), (branching, BRANCHING_DATA, branching_posterior())],
+)
+def test_changing_structure(model, data, exact):
+    probabilities, log_evidence = exact
+    runs = [ppl.smc(model, data, 3000, seed=seed, progress=False) for seed in range(5)]
     for value in (0, 1, 5, 6):
         estimates = [run.expectation(lambda trace, value=value: float(trace.result == value)) for run in runs]
         error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
-        assert np.mean(estimates) == pytest.approx(exact[value], abs=5 * error + 1e-3)
-    assert np.mean([run.log_evidence for run in runs]) == pytest.approx(log_evidence, abs=0.1)
+        assert np.mean(estimates) == pytest.approx(probabilities[value], abs=5 * error + 1e-3)
+    ratios = np.exp([run.log_evidence - log_evidence for run in runs])
+    assert np.mean(ratios) == pytest.approx(1.0, abs=5 * np.std(ratios, ddof=1) / np.sqrt(len(ratios)))
+
+
+def test_discrete_network():
+    exact, log_evidence = sprinkler_posterior()
+    posterior = ppl.smc(sprinkler, SPRINKLER_DATA, 8000, seed=1, progress=False)
+    error = np.sqrt(exact * (1 - exact) / posterior.effective_sample_size)
+    assert posterior.map("rain").mean == pytest.approx(exact, abs=4 * error)
+    weights = np.exp(posterior.log_weights)
+    relative = weights.std() / weights.mean() / np.sqrt(len(weights))
+    assert posterior.log_evidence == pytest.approx(log_evidence, abs=4 * relative)
 
 
 def test_evidence_of_the_gaussian():

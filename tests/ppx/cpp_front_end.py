@@ -16,14 +16,15 @@ from ppx.constants import SiteKind
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests-ppx-cpp"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
 PATIENCE = 30.0  # seconds after which an answer that does not come is an error; nothing here takes one
 
 
 @cache
-def built(target: str) -> Path:
+def built(target: str, sanitized: bool = False) -> Path:
     """The path of a program, brought up to date; raises with the compiler's words."""
-    folder = _configured()
-    with (BUILD / "lock").open("w") as lock:
+    folder = _configured(sanitized)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # sessions that run at the same time build one after the other
         _run("cmake", "--build", str(folder), "--parallel", "2", "--target", target)
     inside = folder / target
@@ -31,12 +32,15 @@ def built(target: str) -> Path:
 
 
 @cache
-def _configured() -> Path:
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
+def _configured(sanitized: bool = False) -> Path:
+    folder = BUILD / ("sanitized" if sanitized else "release")
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = SANITIZERS if sanitized else ""
+    options = ["-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"]
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _run("cmake", "-S", str(ROOT / "tests" / "ppx" / "cpp"), "-B", str(BUILD), "-DCMAKE_BUILD_TYPE=Release")
-    return BUILD
+        _run("cmake", "-S", str(ROOT / "tests" / "ppx" / "cpp"), "-B", str(folder), *options)
+    return folder
 
 
 def has_target(target: str) -> bool:
@@ -55,11 +59,15 @@ def _run(*command: str) -> None:
 
 @contextmanager
 def simulator(
-    program: str, folder: Path, *arguments: str, environment: dict[str, str] | None = None
+    program: str,
+    folder: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    sanitized: bool = False,
 ) -> Iterator[tuple[str, subprocess.Popen]]:
     """A process that serves a program: its endpoint and itself. It is ended afterwards."""
     endpoint = f"ipc://{folder}/simulator.ipc"
-    command = [str(built(program)), endpoint, *arguments]
+    command = [str(built(program, sanitized)), endpoint, *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         yield endpoint, process

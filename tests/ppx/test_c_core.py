@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from c_core import PATIENCE, connected
+from c_core import PATIENCE, connected, program
 from c_models import MODELS
 from dialogues import (
     MODES,
@@ -22,6 +24,7 @@ from dialogues import (
     executions,
     local_prior,
     packed,
+    request,
     without_text,
 )
 
@@ -88,6 +91,41 @@ def test_a_question_byte_by_byte(tmp_path):
         assert bytes(connection._channel.receive(PATIENCE)) == expected
         answer = protocol_example("`SampleResult { result: Tensor { data: [0.7], shape: [] } }`")
         assert ppx.decode(answer) == m.SampleResult((), (0.7,))
+
+
+EVERYTHING = pytest.param([*MODELS, "troubled", "limits"], MODES.values(), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("models", "modes"), [(["arrays", "branching", "troubled"], [0, 15]), EVERYTHING])
+def test_all_that_is_sent_is_valid_for_flatc(models, modes, tmp_path):
+    """The verifier that flatc makes of the schema, over dialogues of many kinds."""
+    kept: list[bytes] = []
+    for capabilities in modes:
+        for model in models:
+            with connected(model, tmp_path, capabilities=capabilities) as connection:
+                keep(connection, kept)
+                answer = FromPrior(connection)
+                for index in range(10):
+                    dialogue(connection, m.Run(m.Draws(1, index, policy=m.Policy(asked(2)))), answer)
+                request(connection, m.Error(text="not expected"))
+                dialogue(connection, m.Run(m.Draws(1, 20, 30, policy=m.Policy())), answer)
+    assert len(kept) > 60
+    file = tmp_path / "messages"
+    file.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in kept))
+    done = subprocess.run([str(program("verify")), str(file)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{len(kept)}\n")
+
+
+def keep(connection: ppx.Connection, kept: list[bytes]) -> None:
+    """Keeps the bytes of all that the connection receives."""
+    receive = connection._channel.receive
+
+    def receive_and_keep(*arguments: Any) -> Any:
+        data = receive(*arguments)
+        kept.append(bytes(data))
+        return data
+
+    connection._channel.receive = receive_and_keep
 
 
 # -- control policy ---------------------------------------------------------------------------------------------------

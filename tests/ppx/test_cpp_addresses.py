@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cpp_front_end import PATIENCE, built, connected, simulator, sites_of
+from cpp_front_end import PATIENCE, built, connected, local_prior, simulator, sites_of
 
 import ppx
 
@@ -68,6 +68,7 @@ def test_every_kind_of_function_has_its_name(tmp_path):
         "observe": ["places()"],
         "tag": ["places()"],
         "factor": ["places()"],
+        "scope": ["places()"],
     }.items():
         first, *_ = at(found, name)
         assert [frame.rpartition("+0x")[0] for frame in frames(first)] == functions
@@ -80,7 +81,8 @@ def test_one_place_one_address(tmp_path):
     loop = at(found, "in a loop")
     assert loop[0] != at(found, "after the loop")[0]
     # Statements at different places have different addresses; those of `here` are one place.
-    distinct = [address for name, address in found if not name.startswith(("in a loop", "here", "explicit"))]
+    several = ("in a loop", "here", "explicit", "scope")  # a scope has two marks
+    distinct = [address for name, address in found if not name.startswith(several)]
     assert len(set(distinct)) == len(distinct)
 
 
@@ -166,6 +168,19 @@ def test_program_replaced_while_it_runs(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_libraries_that_come_and_go(tmp_path):
+    """What is known of a place in memory is forgotten when another library lies there."""
+    folder = built("plugins").parent
+    libraries = [str(folder / f"libplugin_{name}.so") for name in ("first", "second")]
+    with connected("plugins", tmp_path, *libraries) as connection:
+        executions, errors = local_prior(connection, 6)
+    assert not errors
+    found = [execution[0].site.address for execution in executions]
+    assert found == found[:2] * 3
+    for name, address in zip(("first", "second"), found, strict=False):
+        assert re.search(rf"; {name}::draw\(\)\+0x[0-9a-f]+\]$", address)
 
 
 def test_address_of_a_model_that_is_a_lambda(tmp_path):

@@ -62,6 +62,24 @@ def test_error_of_one_execution(kind, tmp_path):
         assert address in error.address
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*FAULTS, ""])
+def test_no_fault_leaves_memory_in_disorder(kind, tmp_path):
+    """Under AddressSanitizer and UBSan, which say nothing, and find nothing that was not freed."""
+    program = ("faults", kind) if kind else ("statements",)
+    with simulator(program[0], tmp_path, *program[1:], sanitized=True) as (endpoint, process):
+        for capabilities in (31, 7, 0):
+            with ppx.Connection(endpoint, capabilities=ppx.Capability(capabilities)) as connection:
+                connection.handshake(PATIENCE)
+                if capabilities == 31:
+                    local_prior(connection, 100)
+                for _ in range(10):
+                    dialogue(connection, m.Run())
+        process.terminate()
+        errors = process.communicate(timeout=PATIENCE)[1]
+        assert (process.returncode, errors) == (0, "")
+
+
 @pytest.mark.parametrize("kind", ["standard", "parameter", "destructor", "swallowed"])
 @pytest.mark.parametrize("capabilities", [0, 3, 7, 31])
 def test_error_of_an_execution_that_asks(kind, capabilities, tmp_path):

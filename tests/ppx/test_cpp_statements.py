@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 
 import numpy as np
 import pytest
-from cpp_front_end import PATIENCE, Statement, built, connected, has_target, local_prior
+from cpp_front_end import PATIENCE, ROOT, Statement, built, connected, has_target, local_prior
 from dialogues import dialogue
 
 import ppl_jax.distributions as dist
@@ -143,6 +144,15 @@ def test_draws_outside_a_served_model_are_the_streams_own():
 def test_without_a_seed_the_stream_is_the_first():
     assert run_alone()[:4] == run_alone("0", "0")[:4]
     assert run_alone()[:4] != run_alone("1", "0")[:4]
+
+
+def test_first_program_of_the_guide_compiles(tmp_path):
+    guide = (ROOT / "ppx" / "cpp" / "README.md").read_text()
+    program = tmp_path / "guide.cpp"
+    program.write_text(re.search("```cpp\n(.*?)```", guide, re.DOTALL)[1])
+    include = ROOT / "ppx" / "cpp" / "include"
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(include), str(program)]
+    subprocess.run(command, timeout=120, check=True)
 
 
 # -- the original front end's names -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Random and mutated messages into the decoder, the front end and the connection: errors of ours, and nothing else.
 
-The seeds are the golden messages and some larger ones; they are damaged in bytes, cut, joined, repeated. The quick tests
-take thousands, ``make test-all`` a million.
+The seeds are the golden messages and some larger ones; they are damaged in bytes, cut, joined, repeated. The quick
+tests take thousands, ``make test-all`` a million.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import simulators
-from inference import MODES
+from inference import MODES, PATIENCE, connected, expected, local_prior, prior
+from simulators import simulator
 
 import ppx
 from ppx import messages as m
@@ -161,6 +162,23 @@ def test_the_front_end(count, model):
     assert feed.sent[-2:] == [m.HandshakeResult, m.RunResult]
     assert {m.HandshakeResult, m.Sample, m.Error, m.Reset} <= set(feed.sent)
     assert len(served._numbers) < 100
+
+
+@pytest.mark.parametrize("mode", ["draws", "mailbox"])
+def test_a_front_end_over_the_wire(mode, tmp_path):
+    """In a process of its own, through its real transports: every message is answered, and in the end all is well."""
+    rng, known = random.Random(4), seeds()
+    answer = ppx.encode(m.SampleResult((), (0.5,), 3))
+    with simulator("gum", f"ipc://{tmp_path}/s") as peer, connected(peer.endpoint, MODES[mode]) as mine:
+        for _ in range(2_000):
+            data = answer if rng.random() < 0.3 else mutated(rng, known)
+            if type(_decoded(data)) is m.Handshake:
+                continue  # may end the use of this mailbox
+            mine._channel.send(data if _size_of_run(data) < 3 else answer)
+            assert ppx.decode(mine._channel.receive(PATIENCE)) is not None
+        assert peer.process.poll() is None
+        mine.handshake(PATIENCE)
+        assert [r.visits for r in local_prior(mine, 5, 3)] == [expected(t) for t in prior(simulators.gum, 5, 3)]
 
 
 def _size_of_run(data):

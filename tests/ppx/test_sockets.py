@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -248,10 +249,24 @@ def test_a_silent_network_is_noticed_by_heartbeats(monkeypatch):
     """A peer that is stopped, as by a cable that is cut: nothing closes the connection, only the heartbeats fail."""
     monkeypatch.setattr(sockets, "HEARTBEAT", 50)
     monkeypatch.setattr(sockets, "SILENCE", 150)
-    with simulator("gum", "tcp://127.0.0.1:47119") as peer, connected(peer.endpoint, capabilities=NO_MAILBOX) as mine:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    endpoint = f"tcp://127.0.0.1:{port}"
+    with simulator("gum", endpoint) as peer, connected(endpoint, capabilities=NO_MAILBOX) as mine:
         os.kill(peer.pid, signal.SIGSTOP)
         with pytest.raises(ppx.PeerLost, match="closed the connection or died"):
             mine.request(m.Run(), 30.0)
+
+
+def test_a_simulator_on_the_same_machine_may_be_silent(tmp_path, monkeypatch):
+    """Stopped in a debugger, say: the connection stands, and nobody asked for a time-out."""
+    monkeypatch.setattr(sockets, "HEARTBEAT", 20)
+    monkeypatch.setattr(sockets, "SILENCE", 60)
+    with simulator("gum", f"ipc://{tmp_path}/s") as peer, connected(peer.endpoint, capabilities=NO_MAILBOX) as mine:
+        os.kill(peer.pid, signal.SIGSTOP)
+        assert mine.request(m.Run(), 0.5) is None
+        os.kill(peer.pid, signal.SIGCONT)
+        assert type(mine.receive(30.0)) is m.Sample
 
 
 # -- encryption -------------------------------------------------------------------------------------------------------

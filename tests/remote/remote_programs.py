@@ -50,8 +50,11 @@ EVERYTHING_DATA = {"y": 1.5, "pair": [0.5, 0.2]}
 
 
 def truncated():
-    """y ~ Normal(z, 1/2), z ~ Normal(mu, 1) given z > 0 by rejection, mu ~ Normal(0, 1)."""
-    mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+    """y ~ Normal(z, 1/2), z ~ Normal(mu, 1) given z > 0 by rejection, mu ~ Uniform(-1.5, 1.5).
+
+    A prior without bounds would not do: a random walk tries values for which the loop would never end.
+    """
+    mu = ppl.sample(dist.Uniform(-1.5, 1.5), name="mu")
     with ppx.rejection_scope() as scope:
         while (z := ppl.sample(dist.Normal(mu, 1.0), name="z")) <= 0.0:
             scope.reject()

@@ -8,6 +8,7 @@
 static const size_t BATCH_SIZE = (size_t)1 << 20; /* a RunResult is sent once it has about this size */
 
 int ppx_start_execution(ppx_session *session) {
+    ppx_look_after_parent(session);
     ppx_recorder_start(&session->recorder);
     ppx_stream_start(&session->stream, session->seed, session->first + session->done, session->start);
     session->address = 0;

@@ -110,8 +110,8 @@ static long futex(const ppx_mailbox *mailbox, int operation, uint32_t value, con
 
 static bool own_turn(const ppx_mailbox *mailbox) { return load(mailbox, TURN) & 1; }
 
-/* Looks for a message for a while. The while grows where looking helps and shrinks where the other side takes
- * longer: the core that it takes may be the one that the other side needs. */
+/* Looks for a message for a while. The while grows where looking helps, or would have helped, and shrinks where the
+ * other side takes longer: the core that it takes may be the one that the other side needs. */
 static bool spin(ppx_mailbox *mailbox) {
     uint64_t end = 0;
     if (!mailbox->spin) return false;
@@ -144,9 +144,12 @@ static void sleep_a_while(ppx_mailbox *mailbox) {
 
 ppx_mail ppx_mailbox_receive(ppx_mailbox *mailbox, ppx_span *message) {
     if (!spin(mailbox)) {
+        uint64_t begin = now();
         if (!own_turn(mailbox)) sleep_a_while(mailbox);
         if (!own_turn(mailbox))
             return load(mailbox, INFERENCE + LEFT) || !ppx_process_lives(&mailbox->peer) ? PPX_PEER_LOST : PPX_NO_MAIL;
+        if (now() - begin < 2 * LONGEST_SPIN) /* being woken takes as long as the message did */
+            mailbox->spin = 2 * mailbox->spin < LONGEST_SPIN ? 2 * mailbox->spin : mailbox->spin ? LONGEST_SPIN : 0;
     }
     message->size = (size_t)load_long(mailbox, INFERENCE + LENGTH);
     message->data = mailbox->memory + HEADER;

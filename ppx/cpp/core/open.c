@@ -88,9 +88,12 @@ static void leave_signals(ppx_session *session) {
 
 void ppx_stop(ppx_session *session) { atomic_store_explicit(&session->stopped, 1, memory_order_relaxed); }
 
-bool ppx_should_stop(ppx_session *session) {
-    if (session->parent && (long)getppid() != session->parent) ppx_stop(session);
+bool ppx_should_stop(const ppx_session *session) {
     return atomic_load_explicit(&session->stopped, memory_order_relaxed) != 0;
+}
+
+void ppx_look_after_parent(ppx_session *session) {
+    if (session->parent && (long)getppid() != session->parent) ppx_stop(session);
 }
 
 void ppx_close(ppx_session *session) {

@@ -1,5 +1,5 @@
-/* The messages of the inference side: answers while an execution runs, and those that begin something new when none does
- * (PROTOCOL.md, section 3). */
+/* The messages of the inference side: answers while an execution runs, and those that begin something new when none
+ * does (PROTOCOL.md, section 3). */
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,6 +69,7 @@ static bool receive(ppx_session *session) {
                 session->fate = PPX_TERMINATED;
                 return false;
             default:
+                ppx_look_after_parent(session);
                 if (!ppx_should_stop(session)) break;
                 session->fate = PPX_TERMINATED;
                 return false;

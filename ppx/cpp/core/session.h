@@ -79,8 +79,11 @@ static inline void ppx_tell(ppx_session *session, size_t sites) {
 
 /* -- open.c -- */
 
-/* Whether ppx_stop was called or the parent has ended. */
-bool ppx_should_stop(ppx_session *session);
+/* Whether ppx_stop was called. */
+bool ppx_should_stop(const ppx_session *session);
+
+/* Stops the session if the parent that must live on has ended: a system call, so not for every statement. */
+void ppx_look_after_parent(ppx_session *session);
 
 /* -- serve.c -- */
 

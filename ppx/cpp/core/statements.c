@@ -90,10 +90,15 @@ static uint32_t intern(ppx_session *session, uint32_t kind, const ppx_statement 
     return site;
 }
 
+/* Records a statement, unless what waits to be sent could no longer be: a model that never ends must not take all
+ * memory. */
 static int add(ppx_session *session, uint32_t site, const double *value, size_t size,
                const ppx_distribution *distribution) {
-    if (ppx_recorder_add(&session->recorder, site, value, size, distribution)) return PPX_OK;
-    return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
+    const ppx_recorder *recorder = &session->recorder;
+    if (!ppx_recorder_add(&session->recorder, site, value, size, distribution))
+        return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
+    if (8 * recorder->row.size + 4 * recorder->sites.size <= ppx_channel_capacity(&session->channel)) return PPX_OK;
+    return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "the statements since the last message are too many for the next");
 }
 
 static int record(ppx_session *session, uint32_t kind, const ppx_statement *place, const ppx_distribution *distribution,
@@ -154,9 +159,8 @@ static int ask_site(ppx_session *session, uint32_t site, const ppx_distribution 
     int status;
     if (something) traces = ppx_unsent(session, words);
     session->parameters.size = 0;
-    if (!ppx_append_parameters(&session->parameters, distribution) || too_many(session, session->recorder.row.size))
-        return ppx_give_up(session, PPX_ERROR_TOO_LARGE,
-                           "the statements since the last question are too many for a message");
+    if (!ppx_append_parameters(&session->parameters, distribution))
+        return ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
     ppx_encode_question(&session->out, site, session->parameters.data, session->parameters.size,
                         something ? &traces : NULL, session->draws ? session->stream.position : 0);
     if (!ppx_check_out(session)) return PPX_UNWIND;

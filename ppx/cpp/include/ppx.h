@@ -14,7 +14,8 @@
  * A statement that returns PPX_UNWIND asks the model to return at once; so does every statement after it. Whether a
  * draw comes from the inference side, a replay or the session's own random stream is the session's business.
  *
- * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with it. */
+ * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with
+ * it. */
 
 #ifndef PPX_H
 #define PPX_H

@@ -3,8 +3,8 @@
 //
 // What is different: the server listens on 127.0.0.1 only unless startServer is told otherwise, stops on SIGTERM and
 // SIGINT, and sends exceptions to the inference side; draws outside a server are silent and have the shape that draws
-// inside have; setDefaultControl holds until the end of the execution; there are no sentinel values. Like the original,
-// values of one number have the shape {1}.
+// inside have; setDefaultControl in a model holds until the end of the execution; there are no sentinel values. Like the
+// original, values of one number have the shape {1}.
 
 #ifndef PYPROB_CPP_H
 #define PYPROB_CPP_H
@@ -31,6 +31,8 @@
 namespace pyprob_cpp {
 
 namespace detail {
+
+inline bool default_control = true; // of models that are served from now on
 
 using Tensor = xt::xarray<double>;
 
@@ -195,7 +197,11 @@ PPX_STATEMENT void tag(const xt::xarray<double> &value, const std::string &name 
     ppx::tag(detail::to_array(value), name);
 }
 
-inline void setDefaultControl(bool control = true) { ppx::set_default_control(control); }
+// In a model until the end of the execution; before startServer for all executions.
+inline void setDefaultControl(bool control = true) {
+    if (ppx::connected()) ppx::set_default_control(control);
+    else detail::default_control = control;
+}
 inline void setDefaultReplace(bool = false) {}
 
 // -- serving --
@@ -211,6 +217,7 @@ public:
 
     // Serves until it is told to stop. Throws ppx::Error if it cannot.
     void startServer(const std::string &serverAddress = ppx::default_endpoint) {
+        options_.control = detail::default_control;
         ppx::serve(serverAddress, function_, options_);
     }
 

@@ -70,7 +70,7 @@ std::string describe_exception() {
 }
 
 // Calls the model. Its address tells where the model's frames end; nothing may be inlined here or it into another.
-__attribute__((noinline)) void call_model(void *function, Call call, Result &result) {
+PPX_OWN_FRAME void call_model(void *function, Call call, Result &result) {
     call(function, result);
     __asm__ volatile(""); // no jump: this frame stays
 }

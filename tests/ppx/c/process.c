@@ -1,4 +1,5 @@
-/* Watches a child that lives, dies, waits to be collected and is collected; prints nothing if all is as it should be. */
+/* Watches a child that lives, dies, waits to be collected and is collected; prints nothing if all is as it should
+ * be. */
 
 #include "process.h"
 

@@ -227,6 +227,22 @@ static int empty(ppx_session *session, ppx_tensor *result) {
     return ppx_tag(session, &where, result);
 }
 
+/* Goes on for ever, unless a statement tells it to end. If its first draw is 1 it rejects many passes of a scope and
+ * returns while that is open. */
+static int endless(ppx_session *session, ppx_tensor *result) {
+    ppx_statement where = at(session, "endless:3", "");
+    double what;
+    uint32_t scope;
+    (void)result;
+    TRY(ppx_sample_scalar(session, "endless:1", "what", 1, PPX_POISSON, (double[]){3.0}, &what));
+    TRY(ppx_scope_begin(session, &where, &scope));
+    for (int i = 0;; i++) {
+        TRY(ppx_tag_scalar(session, "endless:2", "", 1.0));
+        if (what == 1.0 && i == 5000) return PPX_OK;
+        if (what == 1.0) TRY(ppx_scope_reject(session, scope));
+    }
+}
+
 /* -- what the protocol has limits for ----------------------------------------------------------------------------- */
 
 enum { LONGEST = 65535 };
@@ -313,6 +329,6 @@ static int limits(ppx_session *session, ppx_tensor *result) {
 const simulator SIMULATORS[] = {
     {"gum", gum},           {"branching", branching}, {"families", families}, {"arrays", arrays},
     {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
-    {"stopping", stopping}, {"empty", empty},         {"limits", limits},
+    {"stopping", stopping}, {"empty", empty},         {"limits", limits}, {"endless", endless},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

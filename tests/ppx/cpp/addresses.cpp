@@ -91,6 +91,9 @@ void places() {
     ppx::observe(ppx::Normal(0.0, 1.0), "observe");
     ppx::tag(1.0, "tag");
     ppx::factor(0.0, "factor");
+    {
+        const ppx::RejectionScope scope("scope");
+    }
     recursion(10000);
     even(6000);
     tree(3000, 1);

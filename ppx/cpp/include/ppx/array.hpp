@@ -14,6 +14,13 @@
 
 #include "ppx.h"
 
+// A function that is called as such, with a frame of its own, also where a whole program is optimised at once.
+#if defined(__has_attribute) && __has_attribute(noipa)
+#define PPX_OWN_FRAME __attribute__((noipa))
+#else
+#define PPX_OWN_FRAME __attribute__((noinline))
+#endif
+
 namespace ppx {
 
 // Doubles in row-major order. A single number has the shape {}, a vector of n numbers {n}. All arithmetic types,

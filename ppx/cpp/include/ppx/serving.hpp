@@ -37,6 +37,8 @@ struct Options {
 // How a model's result becomes numbers; specialised for types that do not convert to an Array.
 template <class Type>
 struct AsArray {
+    static_assert(std::is_constructible_v<Array, const Type &>,
+                  "a model returns nothing, a number, or a vector of numbers; specialise ppx::AsArray for other types");
     static Array from(const Type &value) { return Array(value); }
 };
 
@@ -53,7 +55,7 @@ struct Entry {
     // have been inlined here, and addresses begin with this frame.
     static constexpr bool is_outside = std::is_pointer_v<Function>;
 
-    __attribute__((noinline)) static void call(void *function, Result &result) {
+    PPX_OWN_FRAME static void call(void *function, Result &result) {
         Function &model = *static_cast<Function *>(function);
         if constexpr (std::is_void_v<decltype(model())>) {
             model();

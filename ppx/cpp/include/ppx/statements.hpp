@@ -39,22 +39,24 @@ public:
 
 namespace detail {
 
-double sample_number(const Distribution &distribution, const Statement &where);
-std::int64_t sample_integer(const Distribution &distribution, const Statement &where);
-Array sample_array(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME double sample_number(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME std::int64_t sample_integer(const Distribution &distribution, const Statement &where);
+PPX_OWN_FRAME Array sample_array(const Distribution &distribution, const Statement &where);
 
 // `given` nullptr: the inference side has the value. True if the value that was used is known.
-bool observe_number(const Distribution &distribution, const Statement &where, const double *given, double &known);
-bool observe_integer(const Distribution &distribution, const Statement &where, const double *given,
-                     std::int64_t &known);
-bool observe_array(const Distribution &distribution, const Statement &where, const Array *given, Array &known);
-void observe_output(const Statement &where, const Array &value);
+PPX_OWN_FRAME bool observe_number(const Distribution &distribution, const Statement &where, const double *given,
+                                  double &known);
+PPX_OWN_FRAME bool observe_integer(const Distribution &distribution, const Statement &where, const double *given,
+                                   std::int64_t &known);
+PPX_OWN_FRAME bool observe_array(const Distribution &distribution, const Statement &where, const Array *given,
+                                 Array &known);
+PPX_OWN_FRAME void observe_output(const Statement &where, const Array &value);
 
-void tag_number(const Statement &where, double value);
-void tag_array(const Statement &where, const Array &value);
-void add_factor(const Statement &where, double log_factor);
+PPX_OWN_FRAME void tag_number(const Statement &where, double value);
+PPX_OWN_FRAME void tag_array(const Statement &where, const Array &value);
+PPX_OWN_FRAME void add_factor(const Statement &where, double log_factor);
 
-std::uint32_t begin_scope(const Statement &where);
+PPX_OWN_FRAME std::uint32_t begin_scope(const Statement &where);
 void reject_scope(std::uint32_t scope);
 void end_scope(std::uint32_t scope);
 

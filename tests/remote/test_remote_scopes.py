@@ -1,0 +1,112 @@
+"""Rejection loops that simulators mark: one accepted pass is the trace, under every engine and in every mode."""
+
+import numpy as np
+import pytest
+from conftest import simulator
+from remote_programs import TRUNCATED_DATA
+from scipy import stats
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+from ppl_jax import handlers
+
+
+def exact_moments():
+    """Mean and variance of mu given y in ``truncated``, by quadrature over mu and z."""
+    mu, z = np.linspace(-1.5, 1.5, 601)[:, None], np.linspace(0.0, 8.0, 1601)[None, :]
+    accepted = stats.norm.pdf(z, mu, 1.0) / stats.norm.sf(0.0, mu, 1.0)
+    weights = (accepted * stats.norm.pdf(TRUNCATED_DATA["y"], z, 0.5)).sum(axis=1)
+    weights[[0, -1]] /= 2.0  # the trapezoidal rule
+    weights /= weights.sum()
+    mean = float(weights @ mu[:, 0])
+    return mean, float(weights @ (mu[:, 0] - mean) ** 2)
+
+
+@pytest.fixture(scope="module")
+def truncated():
+    """Serves the program whose probability of acceptance depends on what is sought."""
+    with simulator("truncated") as model:
+        yield model
+
+
+def check_mean(posterior, samples):
+    """Four standard errors of ``samples`` independent draws."""
+    mean, variance = exact_moments()
+    assert posterior.map("mu").mean == pytest.approx(mean, abs=4 * np.sqrt(variance / samples))
+
+
+@pytest.mark.parametrize("proposal", [None, lambda site: dist.Uniform(-1.5, 1.5)], ids=["by itself", "draw by draw"])
+def test_importance_sampling(truncated, proposal):
+    """Of each loop one pass is there, whose draw has instance 1, and for which nothing is proposed."""
+    posterior = ppl.importance_sampling(truncated, TRUNCATED_DATA, 3000, proposal=proposal, seed=1, progress=False)
+    check_mean(posterior, posterior.effective_sample_size)
+    for trace in posterior[:300]:
+        assert [(site.name, site.instance) for site in trace.sites] == [("mu", 1), ("z", 1), ("y", 1)]
+        assert trace["z"] > 0.0
+        assert trace.sites[1].proposal is None
+
+
+def standard_error(values, num_batches=30):
+    """Of a chain's mean, by batch means."""
+    length = len(values) // num_batches
+    means = np.reshape(np.asarray(values)[: length * num_batches], (num_batches, length)).mean(axis=1)
+    return float(means.std(ddof=1) / np.sqrt(num_batches))
+
+
+@pytest.mark.parametrize("by_rows", [True, False], ids=["by rows", "by statements"])
+def test_metropolis_hastings_against_quadrature(truncated, by_rows):
+    """The unknown probability of acceptance must cancel: 4.5 standard errors by batch means."""
+    mean, variance = exact_moments()
+    model = truncated if by_rows else (lambda: truncated())
+    chain = ppl.metropolis_hastings(model, TRUNCATED_DATA, 3000, burn_in=200, seed=2, progress=False)
+    mu = np.asarray(chain.map("mu").values)
+    assert abs(mu.mean() - mean) < 4.5 * standard_error(mu)
+    assert abs(((mu - mean) ** 2).mean() - variance) < 4.5 * standard_error((mu - mean) ** 2)
+
+
+def test_both_ways_of_metropolis_hastings_are_one_chain(truncated):
+    runs = [
+        ppl.metropolis_hastings(model, TRUNCATED_DATA, 200, burn_in=50, seed=3, progress=False)
+        for model in (truncated, lambda: truncated())
+    ]
+    assert [[s.value for s in trace.sites] for trace in runs[0]] == [
+        [s.value for s in trace.sites] for trace in runs[1]
+    ]
+
+
+def test_sequential_monte_carlo(truncated):
+    runs = [ppl.smc(truncated, TRUNCATED_DATA, 150, seed=seed, progress=False) for seed in range(4)]
+    mean, variance = exact_moments()
+    pooled = np.mean([run.map("mu").mean for run in runs])
+    assert pooled == pytest.approx(mean, abs=4 * np.sqrt(variance / sum(run.effective_sample_size for run in runs)))
+
+
+def test_nested_loops_in_every_mode():
+    """By itself, and asked draw by draw: the same draws from the same streams, the same accepted passes."""
+    with simulator("nested") as model:
+        whole = ppl.importance_sampling(model, {"data": 1.0}, 200, seed=4, progress=False)
+        asked = ppl.importance_sampling(model, {"data": 1.0}, 200, proposal=lambda s: None, seed=4, progress=False)
+        chain = ppl.metropolis_hastings(model, {"data": 1.0}, 100, burn_in=20, seed=5, progress=False)
+        again = ppl.metropolis_hastings(
+            lambda: model(), {"data": 1.0}, 100, burn_in=20, seed=5, progress=False
+        )
+        recorded = handlers.trace(handlers.seed(model, seed=4, index=3)).get_trace()
+    for one, other in ((whole, asked), (chain, again)):
+        for here, there in zip(one, other, strict=True):
+            assert [(s.address, s.instance, s.name, s.value) for s in here.sites] == [
+                (s.address, s.instance, s.name, s.value) for s in there.sites
+            ]
+            assert [(s.name, s.instance) for s in here.latents] == [
+                ("first", 1), ("x", 1), ("y", 1), ("last", 1)
+            ]  # fmt: skip
+            assert here["x"] + here["y"] > 0.0
+            assert here["y"] >= -0.5
+    assert np.allclose(whole.log_weights, asked.log_weights, atol=1e-12)
+    assert [site.value for site in recorded.latents] == [site.value for site in whole[3].latents]
+
+
+def test_without_the_extension_every_pass_is_there():
+    with simulator("truncated", extension=False) as model:
+        posterior = ppl.importance_sampling(model, TRUNCATED_DATA, 2000, seed=6, progress=False)
+    check_mean(posterior, posterior.effective_sample_size)
+    assert max(trace.latents[-1].instance for trace in posterior) > 2
