@@ -101,7 +101,7 @@ CASES = {
     ),
     "linear": (linear, LINEAR_DATA, linear_posterior()[1], 40_000, None, LSTM(64), 0.3),
     "letters": (
-        letters, LETTERS_DATA, letters_posterior()[1], 80_000, {"image": {"dim": 64, "kind": "cnn2d"}}, LSTM(64), 0.3,
+        letters, LETTERS_DATA, letters_posterior()[1], 200_000, {"image": {"dim": 64, "kind": "cnn2d"}}, LSTM(64), 0.3,
     ),
 }  # fmt: skip
 
@@ -109,7 +109,7 @@ CASES = {
 @pytest.fixture(scope="module", params=CASES)
 def trained(request):
     model, data, evidence, number, embeddings, core, fraction = CASES[request.param]
-    rate, size = (1e-3, 64) if embeddings else (3e-3, 256)
+    rate, size = 3e-3, 128 if embeddings else 256
     network = ppl.train(
         model, number, observe_embeddings=embeddings, core=core, batch_size=size, learning_rate=rate, seed=0,
         progress=False,
