@@ -1,13 +1,14 @@
 """Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
 
-The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers`` and ``ppl_jax.diagnostics`` are
-the modules that users import besides it.
+The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers``, ``ppl_jax.diagnostics`` and
+``ppl_jax.data`` are the modules that users import besides it.
 """
 
 from importlib import import_module
 from typing import Any
 
-from ppl_jax import diagnostics, distributions, handlers
+from ppl_jax import data, diagnostics, distributions, handlers
+from ppl_jax.data import Dataset, open_dataset, save_dataset
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
     DegenerateWeightsError,
@@ -46,6 +47,8 @@ __all__ = [
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
     # inference compilation
     "train", "load_network", "nn",
+    # traces on disk
+    "save_dataset", "open_dataset", "Dataset", "data",
     # simulators in other processes
     "RemoteModel", "SimulatorError",
     # what they return, and whether to trust it

@@ -75,6 +75,26 @@ def run_in_order(task: Task, count: int, num_workers: int, receive: Callable[[Tr
             worker.end()
 
 
+def in_background(task: Task, numbers: range, num_workers: int) -> Iterator[Traces]:
+    """Yields the traces of the tasks ``numbers`` in order, computed by processes even if there is only one.
+
+    Each process is at most one answer ahead of what was taken. They end when the iterator is closed.
+
+    Raises:
+      WorkerDied, StorageError, and what a task raises: see :func:`run_in_order`.
+    """
+    workers: list[_Worker] = []
+    try:
+        for first in range(num_workers):
+            workers.append(_Worker(task, numbers[first::num_workers]))
+        for place, k in enumerate(numbers):
+            answer = workers[place % num_workers].next_answer()
+            yield task(k) if answer is None else answer
+    finally:
+        for worker in workers:
+            worker.end()
+
+
 class _Worker:
     """A process that answers the given tasks one after the other."""
 

@@ -93,6 +93,8 @@ class Conversation:
     def _exchange(self, peer: Peer, message: m.Message) -> Question:
         try:
             found = peer.request(message)
+            if type(found) is m.Sample:  # nearly always
+                return vocabulary_of(peer).question(found)
             if type(found) is m.Error:
                 if is_programs(found):
                     self._release()

@@ -149,6 +149,17 @@ class Vocabulary:
             [Spoken(statement, row[slot[0] : slot[1]], row[slot[1] : slot[2]]) for statement, slot in entries]
         )
 
+    def question(self, message: m.Sample) -> Question:
+        """What a Sample says.
+
+        Raises:
+          MalformedMessage: it refers to what was never defined.
+        """
+        if message.site:
+            before = () if message.traces is None else self.part(message.traces)
+            return Question(before, self.statement(message.site), (), message.numbers)
+        return Question((), self.plain(SiteKind.SAMPLE, message, (), message.control), (), message.numbers)
+
     def resolve(self, message: Any) -> Question:
         """What a message of an execution without ``draws`` says.
 
@@ -157,10 +168,7 @@ class Vocabulary:
         """
         kind = type(message)
         if kind is m.Sample:
-            if message.site:
-                before = () if message.traces is None else self.part(message.traces)
-                return Question(before, self.statement(message.site), (), message.numbers)
-            return Question((), self.plain(SiteKind.SAMPLE, message, (), message.control), (), message.numbers)
+            return self.question(message)
         if kind is m.RunResult:
             if message.traces is not None:
                 part = self.part(message.traces)

@@ -68,6 +68,11 @@ class TraceWriter:
     def __len__(self) -> int:
         return self._entries_written + len(self._weights)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows that are in memory."""
+        return 8 * len(self._heap)
+
     def append(self, trace: Trace, log_weight: float) -> None:
         """Stores ``trace`` with the given log weight.
 

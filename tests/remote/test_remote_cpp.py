@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import programs
 import pytest
-from conftest import HERE, WAIT
+from remote_simulators import HERE, WAIT
 
 import ppl_jax as ppl
 

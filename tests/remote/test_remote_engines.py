@@ -4,9 +4,9 @@ import numpy as np
 import programs
 import pytest
 import remote_programs
-from conftest import MODES, simulator
 from programs import GUM_DATA, GUM_LOG_EVIDENCE, GUM_MEAN, GUM_STDDEV, HMM_DATA
 from remote_programs import EVERYTHING_DATA
+from remote_simulators import MODES, simulator
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import simulator
 from remote_programs import TRUNCATED_DATA
+from remote_simulators import simulator
 from scipy import stats
 
 import ppl_jax as ppl
@@ -38,7 +38,7 @@ def check_mean(posterior, samples):
 @pytest.mark.parametrize("proposal", [None, lambda site: dist.Uniform(-1.5, 1.5)], ids=["by itself", "draw by draw"])
 def test_importance_sampling(truncated, proposal):
     """Of each loop one pass is there, whose draw has instance 1, and for which nothing is proposed."""
-    posterior = ppl.importance_sampling(truncated, TRUNCATED_DATA, 3000, proposal=proposal, seed=1, progress=False)
+    posterior = ppl.importance_sampling(truncated, TRUNCATED_DATA, 1500, proposal=proposal, seed=1, progress=False)
     check_mean(posterior, posterior.effective_sample_size)
     for trace in posterior[:300]:
         assert [(site.name, site.instance) for site in trace.sites] == [("mu", 1), ("z", 1), ("y", 1)]
@@ -53,7 +53,9 @@ def standard_error(values, num_batches=30):
     return float(means.std(ddof=1) / np.sqrt(num_batches))
 
 
-@pytest.mark.parametrize("by_rows", [True, False], ids=["by rows", "by statements"])
+@pytest.mark.parametrize(
+    "by_rows", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["by rows", "by statements"]
+)
 def test_metropolis_hastings_against_quadrature(truncated, by_rows):
     """The unknown probability of acceptance must cancel: 4.5 standard errors by batch means."""
     mean, variance = exact_moments()
@@ -107,6 +109,6 @@ def test_nested_loops_in_every_mode():
 
 def test_without_the_extension_every_pass_is_there():
     with simulator("truncated", extension=False) as model:
-        posterior = ppl.importance_sampling(model, TRUNCATED_DATA, 2000, seed=6, progress=False)
+        posterior = ppl.importance_sampling(model, TRUNCATED_DATA, 500, seed=6, progress=False)
     check_mean(posterior, posterior.effective_sample_size)
     assert max(trace.latents[-1].instance for trace in posterior) > 2

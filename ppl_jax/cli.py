@@ -1,0 +1,105 @@
+"""The command ``ppl-jax``: what can be done to files without a program.
+
+ppl-jax dataset info PATH              what a dataset holds
+ppl-jax dataset merge NEW PATH...      a dataset made of the shards of others, where these are
+ppl-jax dataset verify PATH...         reads every byte; the exit status is 1 if something is damaged
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ppl_jax.data import DatasetInfo, merge_datasets, open_dataset, verify_dataset
+from ppl_jax.errors import PPLError
+
+_TYPES_SHOWN = 10
+_ADDRESSES_SHOWN = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; gives its exit status: 0, 1 if something is damaged, 2 if it cannot be done."""
+    parser = argparse.ArgumentParser(prog="ppl-jax", description="Bayesian inference in simulators.")
+    rooms = parser.add_subparsers(metavar="ROOM", required=True)
+    dataset = rooms.add_parser("dataset", help="datasets of traces").add_subparsers(metavar="COMMAND", required=True)
+
+    info = dataset.add_parser("info", help="what a dataset holds")
+    info.add_argument("path", type=Path)
+    info.add_argument("--recover", action="store_true", help="leave out what is damaged")
+    info.add_argument("--all", action="store_true", help="show all trace types and addresses")
+    info.set_defaults(run=_info)
+
+    merge = dataset.add_parser("merge", help="a dataset made of the shards of others, which are not copied")
+    merge.add_argument("new", type=Path, help="folder of the new dataset, or of one to add to")
+    merge.add_argument("path", type=Path, nargs="+", help="datasets of the same model")
+    merge.set_defaults(run=_merge)
+
+    verify = dataset.add_parser("verify", help="read every byte and compare it with the checksums")
+    verify.add_argument("path", type=Path, nargs="+")
+    verify.set_defaults(run=_verify)
+
+    parsed = parser.parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+        return status
+    except PPLError as error:
+        print(f"ppl-jax: {error}", file=sys.stderr)
+        return 2
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    print(_described(open_dataset(arguments.path, recover=arguments.recover).info(), arguments.all))
+    return 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    merged = merge_datasets(arguments.path, arguments.new)
+    print(f"{merged.path}: {len(merged)} traces of {len(merged.types)} types in {merged.info().shards} shards")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    damaged = False
+    for path in arguments.path:
+        problems = verify_dataset(path)
+        damaged |= bool(problems)
+        print(*(problems or [f"{path}: every byte agrees with its checksum."]), sep="\n")
+    return int(damaged)
+
+
+def _described(info: DatasetInfo, whole: bool) -> str:
+    observations = [f"{name} {_shape(shape)}" for name, shape in info.observations.items()]
+    lines = [
+        str(info.path),
+        f"  traces         {info.traces}",
+        f"  latents        {info.latents} controlled",
+        f"  size           {info.bytes} bytes"
+        + (f", {info.bytes / info.latents:.1f} a controlled latent" if info.latents else ""),
+        f"  shards         {info.shards}, of {info.blocks} blocks",
+        f"  observations   {', '.join(observations) or 'none'}",
+        f"  names          {', '.join(info.names) or 'none'}",
+        f"  trace types    {len(info.types)}, of {info.layouts} row layouts",
+    ]
+    shown = info.types if whole else info.types[:_TYPES_SHOWN]
+    lines += [f"    type {found.number}: {found.traces} traces, {found.latents} controlled latents" for found in shown]
+    lines += _rest(len(info.types) - len(shown))
+    lines.append(f"  addresses      {len(info.addresses)}")
+    addresses = info.addresses if whole else info.addresses[:_ADDRESSES_SHOWN]
+    lines += [f"    {address}" for address in addresses]
+    lines += _rest(len(info.addresses) - len(addresses))
+    lines += [f"  problem        {problem}" for problem in info.problems]
+    return "\n".join(lines)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "of various shapes" if shape is None else "scalar" if shape == () else " x ".join(map(str, shape))
+
+
+def _rest(count: int) -> list[str]:
+    return [f"    and {count} more (--all shows them)"] if count > 0 else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
