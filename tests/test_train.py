@@ -92,6 +92,12 @@ def test_stored_traces_train_as_well_as_fresh_ones():
     assert network.visits[1] == 12_800
 
 
+def test_a_dataset_trains_as_its_traces_in_memory(tmp_path):
+    dataset = ppl.save_dataset(programs.gum, tmp_path / "gum", num_traces=500, seed=4, progress=False)
+    stored = ppl.train(ppl.open_dataset(tmp_path / "gum"), 640, seed=0, **SMALL)
+    same(stored, ppl.train(dataset[:], 640, seed=0, **SMALL))
+
+
 def test_stored_traces_are_met_once_a_round():
     table = ppl.prior(programs.gum, 100, seed=4, progress=False).values
     source = TableSource(table, seed=1)
