@@ -4,6 +4,9 @@ The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.han
 ``ppl_jax.data`` are the modules that users import besides it.
 """
 
+from importlib import import_module
+from typing import Any
+
 from ppl_jax import data, diagnostics, distributions, handlers
 from ppl_jax.data import Dataset, open_dataset, save_dataset
 from ppl_jax.empirical import Empirical
@@ -33,6 +36,7 @@ from ppl_jax.infer import (
 from ppl_jax.primitives import Site, factor, observe, sample, tag
 from ppl_jax.remote import RemoteModel
 from ppl_jax.traces import Trace, TraceType
+from ppl_jax.train import train
 
 __version__ = "0.1.0"
 
@@ -41,6 +45,8 @@ __all__ = [
     "sample", "observe", "factor", "tag", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
+    # inference compilation
+    "train", "load_network", "nn",
     # traces on disk
     "save_dataset", "open_dataset", "Dataset", "data",
     # simulators in other processes
@@ -51,3 +57,12 @@ __all__ = [
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """What needs JAX and Flax is imported when it is asked for."""
+    if name == "nn":
+        return import_module("ppl_jax.nn")
+    if name == "load_network":
+        return import_module("ppl_jax.nn").load_network
+    raise AttributeError(f"module 'ppl_jax' has no attribute {name!r}")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from ppl_jax.distributions.base import Distribution
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import UntraceableModelError
 from ppl_jax.execution import handlers_in_force
@@ -28,7 +27,6 @@ from ppl_jax.infer.runs import (
     names_met,
 )
 from ppl_jax.models import is_traceable
-from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
 
@@ -77,7 +75,8 @@ def importance_sampling(
     observations: Mapping[str, Any] | None = None,
     num_traces: int = 1000,
     *,
-    proposal: Callable[[Site], Distribution | None] | None = None,
+    proposal: Any = None,
+    lockstep: int = 512,
     prior_inflation: float = 1.0,
     likelihood_importance: float = 1.0,
     seed: int | None = None,
@@ -92,7 +91,10 @@ def importance_sampling(
       model: a callable without arguments.
       observations: name -> observed value.
       num_traces: how many executions.
-      proposal: function of a controlled latent Site that gives the distribution to draw from, None for the prior.
+      proposal: a network (see :func:`ppl_jax.train`); or a function of a controlled latent Site that gives the
+        distribution to draw from, None for the prior. Under a network the proposals are not kept site by site: a trace
+        knows its ``log_importance_weight``.
+      lockstep: executions that a network guides side by side; changes the speed and nothing else.
       prior_inflation: draws latents from a prior so many times wider (see ``handlers.inflate``); for rare events.
       likelihood_importance: exponent of the likelihood in the weight; below 1 it tempers, and there is no evidence.
       seed, backend, num_workers, path, progress: see :func:`prior`.
@@ -107,6 +109,8 @@ def importance_sampling(
     """
     check_exponent(likelihood_importance)
     job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
+    if proposal is not None and not callable(proposal):
+        return _run_guided(job, proposal, num_traces, lockstep, prior_inflation, path, progress)
     if proposal is not None:
         job = job._replace(model=propose(job.model, proposal))
     if prior_inflation != 1.0:
@@ -143,6 +147,30 @@ def _run(
             produce = partial(run_on_host, job, num_traces, num_workers, progress=bar)
         else:
             produce = partial(_run_on_device, batch_model, job.seed, num_traces, bar)
+        return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
+
+
+def _run_guided(
+    job: Job,
+    network: Any,
+    num_traces: int,
+    lockstep: int,
+    prior_inflation: float,
+    path: str | Path | None,
+    progress: bool,
+) -> Empirical:
+    """Executions under a network's proposals."""
+    from ppl_jax.infer.compiled import run_guided  # only here are JAX and Flax needed
+    from ppl_jax.nn import Network
+
+    if not isinstance(network, Network):
+        raise TypeError(f"proposal must be a network from ppl_jax.train, or a function of a Site; got {network!r}.")
+    if prior_inflation != 1.0:
+        raise ValueError("prior_inflation widens the prior as a proposal; a network has proposals of its own.")
+    num_traces, lockstep = check_count("num_traces", num_traces), check_count("lockstep", lockstep)
+    conclude = partial(_conclude, job=job, evidence=job.likelihood_importance == 1.0)
+    with Progress(num_traces, "trace", progress) as bar:
+        produce = partial(run_guided, job, network, num_traces, lockstep, progress=bar)
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
 
 

@@ -1,0 +1,137 @@
+"""Networks on disk: a folder with ``network.json`` and ``arrays.npz``. No pickle: reading one executes nothing."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from ppl_jax.data.tokens import CallSites
+from ppl_jax.errors import StorageError
+from ppl_jax.nn.cores import core_from_json, core_to_json
+from ppl_jax.nn.embeddings import Embedding
+from ppl_jax.nn.network import Network, NetworkConfig
+
+FORMAT = "ppl_jax network 1"
+_NUMBERS = ("components", "observation_dim", "prior_share", "capacity", "categories")
+
+
+def save_network(network: Network, path: str | Path) -> None:
+    """Writes a network to a new folder.
+
+    Raises:
+      StorageError: the folder holds something, or cannot be written.
+    """
+    path = Path(path)
+    arrays = {f"params/{name}": leaf for name, leaf in flatten(network.params).items()}
+    arrays["visits"] = network.visits
+    for name, (mean, stddev) in network.scaling.items():
+        arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"] = mean, stddev
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise StorageError(f"{path} is not empty. Give a new folder, or remove what is there.")
+        np.savez(path / "arrays.npz", **{key: np.asarray(array) for key, array in arrays.items()})  # type: ignore[arg-type]
+        (path / "network.json").write_text(json.dumps(network_to_json(network), indent=1), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"The network cannot be written to {path}: {error}.") from error
+
+
+def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = None) -> Network:
+    """Reads what ``Network.save`` wrote.
+
+    Args:
+      path: the folder.
+      modules: name of an observation -> the Flax module that embeds it, for those that were embedded by a module of the
+        user's (code is not stored).
+
+    Raises:
+      StorageError: there is no network at ``path``, it is damaged or of another version, or a module is missing.
+    """
+    path = Path(path)
+    try:
+        data = json.loads((path / "network.json").read_text(encoding="utf-8"))
+        if data.get("format") != FORMAT:
+            raise StorageError(
+                f"{path} holds the format {data.get('format')!r}, but '{FORMAT}' was expected. Read it with the "
+                "version of ppl_jax that wrote it."
+            )
+        with open(path / "arrays.npz", "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return network_from_json(data, arrays, modules or {}, str(path))
+    except OSError as error:
+        raise StorageError(f"{path} is not a folder with a network: {error}.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"The network at {path} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or train it "
+            "again."
+        ) from error
+
+
+def network_to_json(network: Network) -> dict[str, Any]:
+    """All of a network that is no array."""
+    config = network.config
+    return {
+        "format": FORMAT,
+        "observed": [[name, list(shape), embedding.kind, embedding.dim] for name, shape, embedding in config.observed],
+        "core": core_to_json(config.core),
+        "kinds": list(config.kinds),
+        **{name: getattr(config, name) for name in _NUMBERS},
+        "sites": network.sites.known,
+        "least_visits": network.least_visits,
+        "history": network.history,
+    }
+
+
+def network_from_json(
+    data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], modules: Mapping[str, nn.Module], place: str
+) -> Network:
+    """The network of ``network_to_json`` and its arrays; ``place`` is for messages."""
+    observed, own = [], []
+    for name, shape, kind, dim in data["observed"]:
+        observed.append((name, tuple(shape), Embedding(dim, kind)))
+        if kind == "module":
+            if name not in modules:
+                raise StorageError(
+                    f"The network at {place} embeds '{name}' by a module of yours, whose code is not stored. Give it: "
+                    f"load_network(path, modules={{'{name}': module}})."
+                )
+            own.append(modules[name])
+    config = NetworkConfig(
+        observed=tuple(observed),
+        modules=tuple(own),
+        core=core_from_json(data["core"]),
+        kinds=tuple(data["kinds"]),
+        **{name: data[name] for name in _NUMBERS},
+    )
+    params = {key.removeprefix("params/"): value for key, value in arrays.items() if key.startswith("params/")}
+    scaling = {name: (arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"]) for name, _, _ in observed}
+    history = [(int(traces), float(loss), float(held_out)) for traces, loss, held_out in data["history"]]
+    sites = CallSites((address, family) for address, family in data["sites"])
+    return Network(config, unflatten(params), sites, arrays["visits"], scaling, int(data["least_visits"]), history)
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """The leaves of nested mappings, by their keys joined with "/"."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Undoes ``flatten``."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *outer, last = name.split("/")
+        inner = tree
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[last] = leaf
+    return tree

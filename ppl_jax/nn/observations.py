@@ -1,0 +1,66 @@
+"""What a network is told of the observations: which, how embedded, and how they are standardised; from a first look."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.data.tokens import CallSites, Encoder, observation_shapes
+from ppl_jax.errors import UnknownObservationError
+from ppl_jax.nn.embeddings import Embedding, check_shape, embedding_of
+from ppl_jax.nn.network import NetworkConfig, NetworkError
+from ppl_jax.storage import TraceTable
+
+
+def observed_in(
+    look: TraceTable, given: Mapping[str, Any] | None
+) -> tuple[tuple[tuple[str, tuple[int, ...], Embedding], ...], tuple[Any, ...]]:
+    """(name, shape, embedding) of each observation, and the users' modules."""
+    shapes = observation_shapes(look)
+    if given is None:
+        given = dict.fromkeys(shapes)
+    elsewhere = {
+        site.name: tuple(site.value)
+        for layout, _ in look.groups()
+        for site in layout.sites
+        if site.name and site.kind == "sample" and site.value is not None
+    }
+    unknown = given.keys() - shapes.keys() - elsewhere.keys()
+    if unknown:
+        raise UnknownObservationError(unknown, shapes.keys() | elsewhere.keys(), len(look))
+    if not given:
+        raise NetworkError(
+            "A network needs observations to propose from, but the model has no named observe. Give the observes names."
+        )
+    observed, modules = [], []
+    for name, entry in given.items():
+        embedding = embedding_of(name, entry)
+        shape = shapes.get(name, elsewhere.get(name, ()))
+        check_shape(name, embedding, shape)
+        if embedding.module is not None:
+            modules.append(embedding.module)
+        observed.append((name, shape, replace(embedding, module=None)))
+    return tuple(observed), tuple(modules)
+
+
+def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and standard deviation of each observation, element by element; a tenth of the overall one at least."""
+    observed = {name: shape for name, shape, _ in config.observed}
+    _, values, presence = Encoder(observed, CallSites()).encode(look)
+    scaling = {}
+    for number, name in enumerate(observed):
+        column = values[name][presence[:, number] > 0.0].astype(np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # no finite number at all: the fallbacks below
+            column = np.where(np.isfinite(column), column, np.nan)
+            mean, stddev, overall = np.nanmean(column, axis=0), np.nanstd(column, axis=0), np.nanstd(column)
+        stddev = np.maximum(stddev, 0.1 * (overall if overall > 0.0 else 10.0))
+        scaling[name] = (
+            np.nan_to_num(np.asarray(mean, np.float32)),
+            np.nan_to_num(np.asarray(stddev, np.float32), nan=1.0),
+        )
+    return scaling

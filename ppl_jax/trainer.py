@@ -1,0 +1,468 @@
+"""The loop of a training: its state between steps, the compiled step, validation and checkpoints.
+
+Behind :func:`ppl_jax.train`. One step is one compiled function: loss, gradient, and the new parameters unless a number
+is not finite.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from tqdm.auto import tqdm
+
+from ppl_jax.checkpoints import Checkpoints
+from ppl_jax.data.batches import Batch, Shapes, make_batch, split_points
+from ppl_jax.data.tokens import CallSites, Encoder, Tokens
+from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
+from ppl_jax.infer.runs import check_count
+from ppl_jax.nn.cores import core_config
+from ppl_jax.nn.network import (
+    Network,
+    NetworkConfig,
+    NetworkError,
+    create_network,
+    grow,
+    grown,
+    loss,
+    num_parameters,
+    unraveller,
+)
+from ppl_jax.nn.observations import observed_in, scaling_in
+from ppl_jax.nn.optimisers import direction, rates, step_of
+from ppl_jax.sources import Source, source_of
+from ppl_jax.storage import TraceTable
+from ppl_jax.streams import check_seed, derive_seed
+
+_TRAINING, _VALIDATION, _PARAMETERS, _GROWTH = range(4)  # labels of derived seeds
+_PATIENCE_WITH_NAN = 50  # steps in a row that may be skipped
+VALIDATIONS = 20  # in a full training
+
+
+class TrainingError(PPLError, RuntimeError):
+    """Training cannot go on; ``network`` is what was learned before."""
+
+    network: Network | None = None
+
+
+class TrainingState(NamedTuple):
+    """What a step changes: the parameters, the state of the optimiser, and how many steps in a row were skipped.
+
+    The parameters are one vector: an optimiser then compiles to one loop, not to one for each of dozens of arrays.
+    """
+
+    params: Any
+    optimiser: Any
+    skipped: Any
+
+
+class Settings(NamedTuple):
+    """What a training is, its traces and its network apart; see :func:`ppl_jax.train`."""
+
+    num_traces: int
+    batch_size: int
+    seed: Any
+    optimizer: Any = "adam"
+    learning_rate: Any = 2e-3
+    schedule: str = "polynomial"
+    clip_norm: float = 10.0
+    patience: int | None = None
+    checkpoint_every: int = 500
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in all."""
+        return -(-self.num_traces // self.batch_size)
+
+    def checked(self) -> Settings:
+        """Itself with a seed; raises ValueError for sizes that make no sense."""
+        for name in ("num_traces", "batch_size", "checkpoint_every"):
+            check_count(name, getattr(self, name))
+        if self.patience is not None:
+            check_count("patience", self.patience)
+        return self._replace(seed=check_seed(self.seed))
+
+    def rates(self) -> Callable[[int], Any]:
+        """The learning rate as a function of the number of the step."""
+        return rates(self.learning_rate, self.schedule, self.num_steps)
+
+
+def prepare(
+    model: Any,
+    settings: Settings,
+    *,
+    observe_embeddings: Mapping[str, Any] | None,
+    core: Any,
+    mixture_components: int,
+    prior_share: float,
+    validation_traces: int | None,
+    network: Network | None,
+    num_workers: int,
+    backend: str,
+) -> Trainer:
+    """The training that :func:`ppl_jax.train` describes, before its first step."""
+    settings = settings.checked()
+    if not 0.0 <= prior_share < 1.0:
+        raise ValueError(f"prior_share must be in [0, 1), got {prior_share!r}.")
+    use_compilation_cache()
+    seed, num_traces = settings.seed, settings.num_traces
+    held_out = min(1000, num_traces // 10) if validation_traces is None else validation_traces
+    source, validation = source_of(
+        model, derive_seed(seed, _TRAINING), derive_seed(seed, _VALIDATION), held_out, num_workers, backend
+    )
+    look = validation if validation is not None else source.look(min(settings.batch_size, num_traces))
+    if network is None:
+        config = NetworkConfig(
+            *observed_in(look, observe_embeddings),
+            core_config(core),
+            components=check_count("mixture_components", mixture_components),
+            prior_share=float(prior_share),
+        )
+        network = create_network(config, scaling_in(look, config), CallSites(), derive_seed(seed, _PARAMETERS))
+    return Trainer(network, settings, source, validation, look)
+
+
+def use_compilation_cache() -> None:
+    """Has JAX keep what it compiles from run to run, unless the user has said where or that it should not."""
+    if jax.config.values.get("jax_compilation_cache_dir") is None and "JAX_ENABLE_COMPILATION_CACHE" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "ppl_jax" / "jax"))
+
+
+class Trainer:
+    """One training: its state between steps, and the compiled step.
+
+    Args:
+      network: where it begins; it is not changed.
+      settings: see Settings.
+      source: the traces.
+      validation: traces held out, or None.
+      look: traces whose call sites are taken up before the first step, so that tables seldom grow.
+    """
+
+    def __init__(
+        self, network: Network, settings: Settings, source: Source, validation: TraceTable | None, look: TraceTable
+    ):
+        self.settings = settings
+        self.optimiser = direction(settings.optimizer, settings.clip_norm)
+        self.rates = settings.rates()
+        self.validation_every = max(1, settings.num_steps // VALIDATIONS)
+        self.source = source
+        self.validation = validation
+        self.config = network.config
+        self.scaling = network.scaling
+        self.least_visits = network.least_visits
+        self.sites = CallSites(network.sites.known)
+        self.visits = network.visits.copy()
+        self.history = list(network.history)
+        self.encoder = Encoder(network.observed, self.sites)
+        self.shapes, self.validation_shapes = Shapes(), Shapes()
+        params = jnp.array(ravel_pytree(network.params)[0])
+        self.state = TrainingState(params, self._moments(params), jnp.zeros((), jnp.int32))
+        self.best: Any = None
+        self.best_loss, self.waited = math.inf, 0
+        self.step, self.num_skipped = 0, 0
+        self.num_compilations = 0
+        self._checkpoints: Checkpoints | None = None
+        self._make_room(self.encoder.encode(look)[0])
+        if self.sites.num_rows == 1:
+            raise NoLatentsError(
+                "The traces have no controlled latent for which a network can propose. Draw some by ppl_jax.sample "
+                "with control=True, of at most 256 elements and 128 categories."
+            )
+
+    # -- one step --------------------------------------------------------------------------------------------------
+
+    def _make_room(self, tokens: Tokens) -> None:
+        """Enlarges the tables for what these tokens need."""
+        categories = 0 if tokens.log_probs is None else tokens.log_probs.shape[1]
+        kinds = set(np.unique(tokens.frames.kind).tolist()) - {0}
+        new = grown(self.config, self.sites.num_rows, categories, kinds)
+        old = self.config
+        if new == old:
+            return
+        key = jax.random.key(np.uint32(derive_seed(self.settings.seed, _GROWTH, new.capacity, new.width) & 0xFFFFFFFF))
+        enlarged = partial(_enlarged, old, new)
+        self.state = self.state._replace(
+            params=enlarged(key, self.state.params),
+            optimiser=jax.tree.map(partial(enlarged, None), self.state.optimiser, is_leaf=partial(_is_tree, old)),
+        )
+        if self.best is not None:
+            self.best = enlarged(key, self.best)
+        visits = np.zeros(new.capacity, np.int64)
+        visits[: len(self.visits)] = self.visits
+        self.config, self.visits = new, visits
+
+    def _moments(self, params: jax.Array) -> Any:
+        """The state of the optimiser before the first step."""
+        named = isinstance(self.settings.optimizer, str)
+        return self.optimiser.init(params if named else unraveller(self.config)(params))
+
+    def _functions(self) -> tuple[Any, Any]:
+        """The compiled step and the compiled loss for the present configuration."""
+        return compiled_training(self.config, self.settings.optimizer, self.settings.clip_norm)
+
+    def advance(self, table: TraceTable) -> jax.Array:
+        """One step on the traces of a table; the loss, perhaps still being computed."""
+        tokens, observations, presence = self.encoder.encode(table)
+        self._make_room(tokens)
+        batch = self._batch(tokens, observations, presence, self.shapes)
+        step, _ = self._functions()
+        before = step._cache_size()
+        self.state, value = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
+        self.num_compilations += step._cache_size() - before
+        self.visits += np.bincount(tokens.site, minlength=len(self.visits))
+        self.step += 1
+        return value
+
+    def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray, shapes: Shapes) -> Batch:
+        config = self.config
+        size = self.settings.batch_size
+        return make_batch(tokens, observations, presence, shapes, size, config.categories, config.capacity)
+
+    def validate(self) -> float:
+        """The loss on the traces held out."""
+        assert self.validation is not None
+        _, evaluate = self._functions()
+        total = 0.0
+        for start, stop in split_points(len(self.validation), self.settings.batch_size):
+            tokens, observations, presence = self.encoder.encode(self.validation[start:stop])
+            self._make_room(tokens)
+            batch = self._batch(tokens, observations, presence, self.validation_shapes)
+            total += float(evaluate(self.scaling, self.state.params, batch)) * (stop - start)
+        return total / len(self.validation)
+
+    # -- the whole training ----------------------------------------------------------------------------------------
+
+    def run(self, progress: bool) -> Network:
+        """All steps that are left; the network."""
+        settings = self.settings
+        steps = settings.num_steps
+        bar = tqdm(
+            total=settings.num_traces,
+            initial=min(self.step * settings.batch_size, settings.num_traces),
+            unit="trace",
+            unit_scale=True,
+            disable=not progress,
+            dynamic_ncols=True,
+        )
+        pending: list[tuple[int, int, Any]] = []  # the last step's loss, which is asked for when the next one runs
+        try:
+            with bar:
+                for table in self.source.tables(settings.batch_size, self.step, steps, settings.num_traces):
+                    pending.append((self.step, len(table), self.advance(table)))
+                    self._report(bar, pending, keep=1)
+                    if self.step % self.validation_every == 0 or self.step == steps:
+                        self._report(bar, pending, keep=0)
+                        if self._should_stop():
+                            break
+                    if self.step % settings.checkpoint_every == 0:
+                        self._report(bar, pending, keep=0)
+                        self.checkpoint()
+                self._report(bar, pending, keep=0)
+        except KeyboardInterrupt:
+            message = f"Interrupted: returning the network trained for {self.step} steps."
+            warnings.warn(message, InterruptedRunWarning, stacklevel=3)
+        except PPLError as error:
+            self.checkpoint()
+            if isinstance(error, TrainingError):
+                error.network = self.network()
+            raise
+        self.checkpoint()
+        if self.num_skipped:
+            warnings.warn(
+                f"{self.num_skipped} of {self.step} steps were skipped, because the loss or its gradient was not "
+                "finite there. Look for extreme values among the latents and observations, or lower learning_rate.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return self.network()
+
+    def _report(self, bar: Any, pending: list[tuple[int, int, Any]], keep: int) -> None:
+        while len(pending) > keep:
+            step, number, value = pending.pop(0)
+            number_or_nan = float(value)
+            self.history.append(((step + 1) * self.settings.batch_size, number_or_nan, math.nan))
+            bar.set_postfix_str(f"loss {number_or_nan:.3f}", refresh=False)
+            bar.update(number)
+            if not math.isfinite(number_or_nan):
+                self.num_skipped += 1
+                if int(self.state.skipped) >= _PATIENCE_WITH_NAN:
+                    raise TrainingError(
+                        f"The loss was not finite in {_PATIENCE_WITH_NAN} steps in a row, the last one number {step}. "
+                        "Look for infinite or huge values among the latents and observations, or lower learning_rate."
+                    )
+
+    def _should_stop(self) -> bool:
+        """Validates; whether there was no improvement for too long."""
+        if self.validation is None:
+            return False
+        held_out = self.validate()
+        traces, value, _ = self.history[-1]
+        self.history[-1] = (traces, value, held_out)
+        patience = self.settings.patience
+        if patience is None:
+            return False
+        if held_out < self.best_loss:
+            self.best_loss, self.waited = held_out, 0
+            self.best = jnp.array(self.state.params)
+            return False
+        self.waited += 1
+        return self.waited >= patience
+
+    def network(self) -> Network:
+        """The network as it is now: the best one where training stops early, else the last."""
+        params = self.state.params if self.best is None else self.best
+        return Network(
+            self.config,
+            jax.tree.map(np.array, unraveller(self.config)(params)),
+            CallSites(self.sites.known),
+            self.visits.copy(),
+            self.scaling,
+            self.least_visits,
+            list(self.history),
+        )
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def keep_in(self, path: str | Path) -> None:
+        """Goes on from the newest checkpoint in a folder, if there is one, and writes further ones there.
+
+        Raises:
+          NetworkError: the checkpoint is of a training with other settings.
+        """
+        self._checkpoints = checkpoints = Checkpoints(path)
+        found = checkpoints.newest()
+        if found is None:
+            return
+        described = self._description()
+        for name, value in described["training"].items():
+            if found.description["training"][name] != value:
+                raise NetworkError(
+                    f"The checkpoint at {checkpoints.path} is of a training with {name} = "
+                    f"{found.description['training'][name]!r}, not {value!r}. Use the same settings, or another folder."
+                )
+        data = found.description
+        self.sites = CallSites((address, family) for address, family in data["sites"])
+        self.encoder = Encoder(self.encoder.observed, self.sites)
+        old, self.config = self.config, replace(
+            self.config,
+            capacity=data["capacity"],
+            categories=data["categories"],
+            kinds=tuple(data["kinds"]),
+        )
+        params = _enlarged(old, self.config, None, self.state.params)
+        like = {"params": params, "optimiser": self._moments(params), "skipped": self.state.skipped}
+        like |= {"scaling": self.scaling, "visits": np.zeros(self.config.capacity, np.int64)}
+        if data["has_best"]:
+            like["best"] = params
+        tree = found.restore(like)
+        self.state = TrainingState(tree["params"], tree["optimiser"], tree["skipped"])
+        self.scaling = jax.tree.map(np.asarray, tree["scaling"])
+        self.visits = np.array(tree["visits"])
+        self.best = tree.get("best")
+        self.step, self.num_skipped, self.waited = data["step"], data["num_skipped"], data["waited"]
+        self.best_loss = data["best_loss"]
+        self.history = [tuple(row) for row in data["history"]]
+        self.shapes.known = {tuple(shape) for shape in data["shapes"]}
+        self.validation_shapes.known = {tuple(shape) for shape in data["validation_shapes"]}
+
+    def checkpoint(self) -> None:
+        """Writes a checkpoint, where one is wanted and there is anything new."""
+        if self._checkpoints is None or self._checkpoints.last_step == self.step:
+            return
+        tree = {**self.state._asdict(), "scaling": self.scaling, "visits": self.visits}
+        if self.best is not None:
+            tree["best"] = self.best
+        self._checkpoints.save(self.step, tree, self._description())
+
+    def _description(self) -> dict[str, Any]:
+        """All of the state that is no array."""
+        settings, config = self.settings, self.config
+        return {
+            "training": {
+                "num_traces": settings.num_traces,
+                "batch_size": settings.batch_size,
+                "seed": settings.seed,
+                "core": repr(config.core),
+                "mixture_components": config.components,
+                "prior_share": config.prior_share,
+                "observations": repr(config.observed),
+            },
+            "capacity": config.capacity,
+            "categories": config.categories,
+            "kinds": list(config.kinds),
+            "sites": self.sites.known,
+            "step": self.step,
+            "num_skipped": self.num_skipped,
+            "waited": self.waited,
+            "best_loss": self.best_loss,
+            "has_best": self.best is not None,
+            "history": self.history,
+            "shapes": sorted(self.shapes.known),
+            "validation_shapes": sorted(self.validation_shapes.known),
+        }
+
+
+def _is_tree(config: NetworkConfig, part: Any) -> bool:
+    """Whether a part of an optimiser's state has the structure of the parameters."""
+    return isinstance(part, dict) and "heads" in part
+
+
+def _enlarged(old: NetworkConfig, new: NetworkConfig, key: jax.Array | None, part: Any) -> Any:
+    """Parameters, or moments of an optimiser, as a vector or tree, in larger tables; anything else as it is."""
+    if _is_tree(old, part):
+        return grow(part, old, new, key)
+    if np.ndim(part) == 1 and len(part) == num_parameters(old):
+        return ravel_pytree(grow(unraveller(old)(part), old, new, key))[0]
+    return part
+
+
+@lru_cache(maxsize=64)
+def compiled_training(config: NetworkConfig, optimizer: Any, clip_norm: float) -> tuple[Any, Any]:
+    """The compiled step and the compiled loss; trainings of one configuration share them.
+
+    The step is ``(scaling, state, batch, rate) -> (state, loss)``, the loss ``(scaling, params, batch) -> loss``.
+    """
+    unravel = unraveller(config)
+
+    def evaluate(scaling: Any, params: jax.Array, batch: Batch) -> jax.Array:
+        return loss(config, scaling, unravel(params), batch)
+
+    update = partial(_update, evaluate, unravel, optimizer, direction(optimizer, clip_norm))
+    return jax.jit(update, donate_argnums=1), jax.jit(evaluate)
+
+
+def _update(
+    evaluate: Callable[..., jax.Array],
+    unravel: Callable[[jax.Array], Any],
+    optimizer: Any,
+    transformation: optax.GradientTransformation,
+    scaling: Any,
+    state: TrainingState,
+    batch: Batch,
+    rate: jax.Array,
+) -> tuple[TrainingState, jax.Array]:
+    """One step; where the loss or the gradient is not finite, nothing changes and the loss is NaN."""
+    value, gradient = jax.value_and_grad(evaluate, argnums=1)(scaling, state.params, batch)
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    if isinstance(optimizer, str):
+        towards, moments = transformation.update(gradient, state.optimiser, state.params)
+        change = step_of(optimizer, towards, state.params, rate, unravel)
+    else:
+        tree, moments = transformation.update(unravel(gradient), state.optimiser, unravel(state.params))
+        change = ravel_pytree(tree)[0]
+    new = TrainingState(state.params + change, moments, jnp.zeros((), jnp.int32))
+    old = state._replace(skipped=state.skipped + 1)
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old), jnp.where(finite, value, jnp.nan)

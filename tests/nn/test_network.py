@@ -1,0 +1,207 @@
+"""Networks: training and guided executions see the same proposals; tables grow; files; observations that do not fit."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nn.wide_programs import zoo as every_family
+
+import ppl_jax as ppl
+from ppl_jax.data.batches import Shapes, make_batch
+from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.nn import LSTM, FeedForward, Network, NetworkConfig, create_network
+from ppl_jax.nn.cores import initial_state
+from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of
+from ppl_jax.nn.network import NetworkError, ProposalModule, compiled_step, grow, grown
+
+SCALING = {"sum": (np.float32(60.0), np.float32(10.0))}
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    table = ppl.prior(every_family, 12, seed=0, progress=False).values
+    encoder = Encoder({"sum": ()}, CallSites())
+    return encoder.encode(table), encoder.sites
+
+
+@pytest.fixture(scope="module")
+def network(tokens):
+    (found, _, _), sites = tokens
+    base = NetworkConfig((("sum", (), Embedding(8)),), (), LSTM(8), components=3, observation_dim=16)
+    kinds = set(found.frames.kind.tolist())
+    return create_network(grown(base, sites.num_rows, found.log_probs.shape[1], kinds), dict(SCALING), sites, 5)
+
+
+def raw_numbers(network, tokens):
+    found, observations, presence = tokens
+    config = network.config
+    batch = make_batch(found, observations, presence, Shapes(), 12, config.categories, config.capacity)
+    scaled = {name: (values - SCALING[name][0]) / SCALING[name][1] for name, values in batch.observations.items()}
+    batch = batch._replace(observations=scaled)
+    raw = jax.jit(ProposalModule(config).apply)({"params": network.params}, batch)
+    return batch, np.asarray(raw), scaled
+
+
+def test_guided_steps_see_the_proposals_of_training(network, tokens):
+    batch, raw, scaled = raw_numbers(network, tokens[0])
+    module = ProposalModule(network.config)
+    step = compiled_step(network.config)
+    observe = jax.jit(lambda y, p: module.apply({"params": network.params}, y, p, method="observe"))
+    embedded = observe(scaled, np.asarray(batch.presence))
+    row, columns = 0, np.flatnonzero(batch.mask[0])
+    state, before = initial_state(network.config.core, 1), (0, 0, 0.0)
+    for column in columns:
+        at = (row, column)
+        first = bool(batch.start[at])
+        if first:
+            state, before = initial_state(network.config.core, 1), (0, 0, 0.0)
+        token = {name: np.array([getattr(batch, name)[at]]) for name in ("site", "family", "instance", "element")}
+        token |= {"place": batch.place[at][None], "first": np.array([first])}
+        names = ("previous_site", "previous_kind", "previous_u")
+        token |= dict(zip(names, (np.array([v]) for v in before), strict=True))
+        token["previous_u"] = token["previous_u"].astype(np.float32)
+        state, numbers = step(network.params, state, embedded[batch.trace[at]], token)
+        # The same sums in another order, in single precision.
+        np.testing.assert_allclose(numbers[0], raw[at], rtol=1e-3, atol=1e-4)
+        before = (int(batch.site[at]), int(batch.kind[at]), float(batch.u[at]))
+
+
+def test_growing_keeps_what_was_learned(network, tokens):
+    _, raw, _ = raw_numbers(network, tokens[0])
+    bigger = grown(network.config, 200, 70, set())
+    assert (bigger.capacity, bigger.categories) == (256, 128)
+    params = grow(network.params, network.config, bigger, jax.random.key(0))
+    larger = Network(bigger, params, network.sites, np.zeros(256, np.int64), network.scaling)
+    again = raw_numbers(larger, tokens[0])[1]
+    np.testing.assert_allclose(again[..., : raw.shape[-1]], raw, rtol=1e-4, atol=1e-5)
+    moments = grow(jax.tree.map(np.ones_like, network.params), network.config, bigger, None)
+    assert moments["heads"][network.config.capacity :].sum() == 0.0
+
+
+def test_call_sites_keep_their_rows():
+    sites = CallSites()
+    assert [sites.add("a", "Normal"), sites.add("b", "Normal"), sites.add("a", "Normal")] == [1, 2, 1]
+    assert sites.add("a", "Uniform") == 3
+    assert sites.row("unheard of", "Normal") == 0
+    again = CallSites(sites.known)
+    assert again.row("b", "Normal") == 2
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_network_is_the_same(network, tokens, tmp_path):
+    network.history.append((256, 0.5, float("nan")))
+    network.save(tmp_path / "net")
+    loaded = ppl.load_network(tmp_path / "net")
+    assert loaded.config == network.config
+    assert loaded.sites.known == network.sites.known
+    np.testing.assert_equal(loaded.history, network.history)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, jax.tree.map(np.asarray, network.params))
+    np.testing.assert_array_equal(raw_numbers(loaded, tokens[0])[1], raw_numbers(network, tokens[0])[1])
+
+
+def test_a_folder_in_use_is_not_overwritten(network, tmp_path):
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(ppl.StorageError, match="not empty"):
+        network.save(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["network.json", "arrays.npz"])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_a_cut_file_is_told(network, tmp_path, name, keep):
+    network.save(tmp_path / "net")
+    path = tmp_path / "net" / name
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(ppl.StorageError, match="damaged"):
+        ppl.load_network(tmp_path / "net")
+
+
+def test_what_is_no_network_is_told(tmp_path):
+    with pytest.raises(ppl.StorageError, match="not a folder with a network"):
+        ppl.load_network(tmp_path)
+    (tmp_path / "network.json").write_text('{"format": "another"}')
+    with pytest.raises(ppl.StorageError, match="'another', but 'ppl_jax network 1' was expected"):
+        ppl.load_network(tmp_path)
+
+
+class Halves(nn.Module):
+    """A module of a user's."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(x[:, ::2])
+
+
+def test_a_module_of_the_users_is_asked_for_when_loading(tmp_path):
+    given = embedding_of("y", Halves())
+    config = NetworkConfig((("y", (6,), Embedding(given.dim, given.kind)),), (Halves(),), FeedForward(4, 1))
+    scaling = {"y": (np.zeros(6, np.float32), np.ones(6, np.float32))}
+    create_network(config, scaling, CallSites(), 0).save(tmp_path / "n")
+    with pytest.raises(ppl.StorageError, match=r"embeds 'y' by a module of yours.*modules=\{'y': module\}"):
+        ppl.load_network(tmp_path / "n")
+    assert ppl.load_network(tmp_path / "n", modules={"y": Halves()}).config == config
+
+
+# -- observations ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "'sum' is not given"),
+        ({"sum": 1.0, "other": 2.0}, "'other' is unknown to it"),
+        ({"sum": np.zeros(3)}, r"of shape \(\), but a value of shape \(3,\)"),
+    ],
+)
+def test_observations_that_do_not_fit_are_refused(network, given, message):
+    with pytest.raises(NetworkError, match=message):
+        network.standardised(given)
+
+
+def test_observations_are_standardised(network):
+    values, presence = network.standardised({"sum": 80.0})
+    np.testing.assert_allclose(values["sum"], [2.0])
+    assert presence.tolist() == [[1.0]]
+
+
+def test_embeddings_take_numbers_images_and_grids():
+    observed = (
+        ("a", (), Embedding(4)),
+        ("b", (), Embedding(4)),
+        ("image", (8, 6), Embedding(5, "cnn2d")),
+        ("colour", (8, 6, 3), Embedding(5, "cnn2d")),
+        ("grid", (4, 4, 4), Embedding(6, "cnn3d")),
+    )
+    module = Observer(observed, (), 7)
+    rng = np.random.default_rng(0)
+    data = {name: jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32) for name, shape, _ in observed}
+    presence = jnp.ones((3, 5))
+    params = jax.jit(module.init)(jax.random.key(0), data, presence)
+    embed = jax.jit(module.apply)
+    found = embed(params, data, presence)
+    assert found.shape == (3, 7)
+    # "a" and "b" share a computation, not their parameters.
+    swapped = embed(params, {**data, "a": data["b"], "b": data["a"]}, presence)
+    assert not np.allclose(found, swapped)
+    # An observation that is not there does not matter.
+    absent = presence.at[:, 2].set(0.0)
+    other = {**data, "image": 9.0 * data["image"]}
+    np.testing.assert_array_equal(embed(params, data, absent), embed(params, other, absent))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": 3}, "no setting 'size'"),
+        ({"dim": 0}, "dim must be an integer of at least 1"),
+        ({"kind": "rnn"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'module'"),
+        (64, "must be a mapping such as"),
+        ({"kind": "module"}, "a Flax linen module goes with kind 'module'"),
+    ],
+)
+def test_wrong_embeddings_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        embedding_of("y", given)
