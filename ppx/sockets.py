@@ -174,6 +174,7 @@ class InferenceChannel:
         self._context = zmq.Context()
         self._socket = _socket(self._context, zmq.REQ, endpoint)
         self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.RCVTIMEO, TICK)
         self._monitor = self._socket.get_monitor_socket(_LOST)
         self._mailbox: Mailbox | None = None
         try:
@@ -205,6 +206,10 @@ class InferenceChannel:
         """
         if self._mailbox is not None:
             return self._mailbox.receive(timeout, interrupted)
+        if timeout is None or 1000 * timeout >= TICK:
+            with suppress(zmq.Again):  # the usual case: no more than one call, the monitor is looked at later
+                return _receive(self._socket)
+            timeout = None if timeout is None else timeout - TICK / 1000
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = TICK if deadline is None else int(1000 * (deadline - time.monotonic())) + 1

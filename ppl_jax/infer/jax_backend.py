@@ -5,8 +5,8 @@ for a fixed number of executions, a chunk. Chunk c holds executions c * size ...
 asks for, and execution i always stands at the same place of the same chunk: results cannot depend on where a caller
 divides a run. The last chunk computed is remembered, so that reading a run in order computes nothing twice.
 
-Execution i draws from the Threefry key fold_in(fold_in(seed, high word of i), low word of i). Its numbers are not those
-of the host: JAX transforms other uniforms, by default in float32.
+Site s of execution i draws from the Threefry key fold_in(fold_in(fold_in(seed, high word of i), s), low word of i). Its
+numbers are not those of the host: JAX transforms other uniforms, by default in float32.
 """
 
 from __future__ import annotations
@@ -112,12 +112,13 @@ class BatchModel:
         likelihood_importance: float,
         ambient: tuple,
     ):
-        def execute(key: Any, given: Sequence[Any] | None = None) -> tuple[SymbolicExecution, Any]:
-            execution = SymbolicExecution(key, observations, score, likelihood_importance, given)
+        def execute(place: Any, given: Sequence[Any] | None = None) -> tuple[SymbolicExecution, Any]:
+            execution = SymbolicExecution(place, observations, score, likelihood_importance, given)
             return execution, run_symbolically(execution, model, ambient)
 
         self._execute = execute
-        self._program = Program(execute, jax.random.key(0, impl=IMPLEMENTATION))
+        first = jax.random.key(0, impl=IMPLEMENTATION), jax.ShapeDtypeStruct((), np.uint32)
+        self._program = Program(lambda *place: execute(place), *first)
         self._compiled = jax.jit(partial(_run_chunk, self._program.outputs, self._program.chunk))
         self._last: tuple[int, int, Columns] | None = None
         self._replayed: tuple[Program, Any] | None = None
@@ -185,7 +186,7 @@ def _run_chunk(outputs: Callable[..., Any], size: int, seed: Any, high: Any, low
     """The outputs of ``size`` executions whose numbers start at the integer of words (high, low)."""
     run = jax.random.fold_in(jax.random.wrap_key_data(seed, impl=IMPLEMENTATION), high)
     indices = low + jnp.arange(size, dtype=jnp.uint32)
-    return tuple(jax.vmap(lambda index: outputs(jax.random.fold_in(run, index)))(indices))
+    return tuple(jax.vmap(lambda index: outputs(run, index))(indices))
 
 
 def trace_structure(

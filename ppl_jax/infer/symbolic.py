@@ -49,27 +49,27 @@ class HostStream:
 
 
 class SymbolicExecution(Execution):
-    """An execution whose draws and weight are expressions of a JAX key, or of values given for the latents.
+    """An execution whose draws and weight are expressions of its place in a run, or of values given for the latents.
 
     Args:
-      key: JAX key of the execution; None where all latents are given.
+      place: JAX key of the run, and number of the execution in it, uint32; None where all latents are given.
       observations, score, likelihood_importance: as for Execution.
       given: values of the latents in the order in which they are met; None to draw them.
     """
 
-    __slots__ = ("drawn", "given", "key")
+    __slots__ = ("drawn", "given", "place")
     log_weight: Any
 
     def __init__(
         self,
-        key: Any,
+        place: tuple[Any, Any] | None,
         observations: Mapping[str, Any],
         score: bool,
         likelihood_importance: float,
         given: Sequence[Any] | None = None,
     ):
         super().__init__(HostStream(), observations, score, likelihood_importance)  # type: ignore[arg-type]
-        self.key = key
+        self.place = place
         self.given = None if given is None else iter(given)
         self.drawn: list[int] = []  # positions of the latents that were drawn or given
 
@@ -106,8 +106,13 @@ class SymbolicExecution(Execution):
         self.settle_fixed(site)
 
     def fresh(self, distribution: Distribution) -> Any:
-        """A draw of the current site, of which the randomness depends on the execution's key and the site's number."""
-        return draw(distribution, jax.random.fold_in(self.key, len(self.sites)))
+        """A draw of the current site, of which the randomness depends on run, site's number and execution's number.
+
+        In this order: the key of a site is the same for a whole batch, and computed once.
+        """
+        assert self.place is not None
+        run, number = self.place
+        return draw(distribution, jax.random.fold_in(jax.random.fold_in(run, len(self.sites)), number))
 
 
 class Place(NamedTuple):
