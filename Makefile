@@ -110,6 +110,7 @@ bench: build ## time this project, beside the peer where it can be installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/ppx/remote.py
 	$(BIN)/python benchmarks/data/dataset.py
+	$(BIN)/python benchmarks/ic.py
 
 clean: ## remove what the commands above left in build/, the peer's environment apart
 	@for path in build/* build/.[!.]*; do [ "$$path" = build/peer-venv ] || rm -rf "$$path"; done

@@ -41,6 +41,14 @@ def test_the_tour_runs(first_screen, tmp_path, monkeypatch):
     assert len(names["posterior"]) == 8000
 
 
+def test_a_network_is_trained_and_proposes(first_screen, tmp_path, monkeypatch):
+    """The posterior is narrower than the prior by more than half: from the prior 500 draws are worth some 200."""
+    monkeypatch.chdir(tmp_path)
+    names = {**first_screen, "data": {"cell0": 7.1, "cell1": 6.2, "cell2": 8.0}}
+    exec(PYTHON[2], names)
+    assert names["posterior"].effective_sample_size > 400
+
+
 def test_the_files_that_it_names_exist():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
