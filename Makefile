@@ -103,7 +103,7 @@ test: lint build ## what continuous integration runs: lint, types, the tests tha
 test-all: lint build ## the deep checks too (minutes)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-demo: build ## the example to see first: a C++ particle detector, inverted (a minute; pictures in build/demo)
+demo: build ## the example to see first: a C++ particle detector, inverted (two minutes; pictures in build/demo)
 	$(BIN)/python examples/track/demo.py
 
 bench: build ## time this project, beside the peer where it can be installed

@@ -4,10 +4,11 @@ A model is any callable. One that draws by itself, such as a simulator in anothe
 engines use it where no handler of the user's must see every draw:
 
 - ``executions(request, start, stop)``: blocks of independent executions, weighted as under the prior;
-- ``reruns(request)``: executions that keep given values, for Markov chains.
+- ``reruns(request)``: executions that keep given values, for Markov chains;
+- ``at_once``: how many executions may be under way together without any being begun again.
 
-Both give None where the model cannot do it after all. The outcome must be that of calling the model, number for number:
-execution i draws from the stream (seed, i).
+The first two give None where the model cannot do it after all. The outcome must be that of calling the model, number
+for number: execution i draws from the stream (seed, i).
 """
 
 from __future__ import annotations
@@ -91,6 +92,11 @@ def reruns(model: Any, ambient: tuple, request: Request) -> Reruns | None:
     """The model's own way to run again with kept values, if it has one; else None."""
     offered = getattr(model, "reruns", None)
     return None if offered is None or ambient else offered(request)
+
+
+def at_once(model: Any, wanted: int) -> int:
+    """How many executions to have under way together: ``wanted``, or what the model can hold open if that is less."""
+    return min(wanted, getattr(innermost(model), "at_once", wanted))
 
 
 def innermost(model: Any) -> Any:

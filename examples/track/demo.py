@@ -1,12 +1,13 @@
 """A particle detector, inverted: from eight noisy hits to what made them and what happened on the way.
 
-    python examples/track/demo.py [--traces 500000] [--steps 40000] [--output build/demo]
+    python examples/track/demo.py [--traces 500000] [--steps 20000] [--training 60000] [--output build/demo]
 
 The simulator is the C++ program ``track.cpp``: a charged particle flies through eight planes in a magnetic field, is
 scattered in each, and in some radiates a photon, whose energy comes from a rejection loop. It runs in processes of its
 own; its random draws are taken over through PPX. One simulated event, whose truth is known, plays the part of the data.
-Two engines explain its hits independently: importance sampling, for which the simulator draws by itself and sends whole
-traces, and random-walk Metropolis-Hastings, for which it replays a trace with one value changed. The pictures show the
+Three engines explain its hits independently: importance sampling, for which the simulator draws by itself and sends
+whole traces; random-walk Metropolis-Hastings, for which it replays a trace with one value changed; and inference
+compilation, for which a network that was trained on the simulator's traces proposes every draw. The pictures show the
 event with the tracks that may have made it, and the posterior of every quantity beside prior and truth.
 """
 
@@ -33,7 +34,8 @@ QUANTITIES = {
     "angle": "angle at the start (rad)",
     "radiated": "energy radiated as photons (GeV)",
 }
-STYLES = {"importance sampling": "-", "Metropolis-Hastings": "--"}
+STYLES = {"importance sampling": "-", "Metropolis-Hastings": "--", "inference compilation": ":"}
+GUIDED = 2000  # executions that the network guides
 
 
 def make_event(simulator: ppl.RemoteModel) -> tuple[dict[str, float], ppl.Trace]:
@@ -42,13 +44,20 @@ def make_event(simulator: ppl.RemoteModel) -> tuple[dict[str, float], ppl.Trace]
     return {f"hit {plane}": round(event[f"hit {plane}"], 1) for plane in range(len(PLANES))}, event
 
 
-def infer(simulator: ppl.RemoteModel, data: dict[str, float], traces: int, steps: int) -> dict[str, ppl.Empirical]:
+def infer(
+    simulator: ppl.RemoteModel, data: dict[str, float], traces: int, steps: int, training: int
+) -> dict[str, ppl.Empirical]:
     """The posterior by each engine."""
+    print("training a network:", flush=True)
+    start = time.perf_counter()
+    network = ppl.train(simulator, training, core="feedforward", seed=6)
+    print(f"  {time.perf_counter() - start:.1f} s, once for all events", flush=True)
     engines = {
         "importance sampling": lambda: ppl.importance_sampling(simulator, data, traces, seed=1),
         "Metropolis-Hastings": lambda: ppl.metropolis_hastings(
             simulator, data, steps, num_chains=4, burn_in=steps // 8, thinning=2, seed=2
         ),
+        "inference compilation": lambda: ppl.importance_sampling(simulator, data, GUIDED, proposal=network, seed=3),
     }
     posteriors = {}
     for name, engine in engines.items():
@@ -66,11 +75,12 @@ def report(posteriors: dict[str, ppl.Empirical], event: ppl.Trace) -> None:
         marginals = [posterior.map(key) for posterior in posteriors.values()]
         cells = "".join(f"{m.mean:14.3f}, sd {m.stddev:.3f} (± {m.standard_error:.3f})".rjust(38) for m in marginals)
         print(f"{label:34s}{event[key]:8.3f}{cells}")
-    sampled = posteriors["importance sampling"]
-    print(
-        f"importance sampling: effective sample size {sampled.effective_sample_size:,.0f} of {len(sampled):,}, "
-        f"log evidence {sampled.log_evidence:.3f}"
-    )
+    for name in ("importance sampling", "inference compilation"):
+        sampled = posteriors[name]
+        print(
+            f"{name}: effective sample size {sampled.effective_sample_size:,.0f} of {len(sampled):,}, "
+            f"log evidence {sampled.log_evidence:.3f}"
+        )
     chains = [chain.map("momentum") for chain in posteriors["Metropolis-Hastings"].chains]
     print(f"Metropolis-Hastings: Gelman-Rubin statistic of the momentum {gelman_rubin(chains):.3f}")
 
@@ -143,16 +153,17 @@ def main() -> None:
     """Command line: see ``--help``."""
     parser = argparse.ArgumentParser(description="Infers a particle's track from the hits that it left in a detector.")
     parser.add_argument("--traces", type=int, default=500_000, help="executions for importance sampling")
-    parser.add_argument("--steps", type=int, default=40_000, help="traces that Metropolis-Hastings keeps")
+    parser.add_argument("--steps", type=int, default=20_000, help="traces that Metropolis-Hastings keeps")
+    parser.add_argument("--training", type=int, default=60_000, help="traces that the network is trained on")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the pictures")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 
-    with ppl.RemoteModel(command=[str(SIMULATOR), "{endpoint}"], num_processes=2) as simulator:
+    with ppl.RemoteModel(command=[str(SIMULATOR), "{endpoint}"], num_processes=8) as simulator:
         data, event = make_event(simulator)
         print("the data:", ", ".join(f"{name} at {position} mm" for name, position in data.items()))
         prior = ppl.prior(simulator, 50_000, seed=5, progress=False)
-        posteriors = infer(simulator, data, arguments.traces, arguments.steps)
+        posteriors = infer(simulator, data, arguments.traces, arguments.steps, arguments.training)
     report(posteriors, event)
     pictures = arguments.output / "event.png", arguments.output / "posterior.png"
     draw_event(pictures[0], data, event, posteriors["importance sampling"])

@@ -26,7 +26,7 @@ from ppl_jax.infer.runs import (
     gather,
     names_met,
 )
-from ppl_jax.models import is_traceable
+from ppl_jax.models import at_once, is_traceable
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
 
@@ -94,7 +94,8 @@ def importance_sampling(
       proposal: a network (see :func:`ppl_jax.train`); or a function of a controlled latent Site that gives the
         distribution to draw from, None for the prior. Under a network the proposals are not kept site by site: a trace
         knows its ``log_importance_weight``.
-      lockstep: executions that a network guides side by side; changes the speed and nothing else.
+      lockstep: executions that a network guides side by side; changes the speed and nothing else. Of a RemoteModel at
+        most as many as it has processes.
       prior_inflation: draws latents from a prior so many times wider (see ``handlers.inflate``); for rare events.
       likelihood_importance: exponent of the likelihood in the weight; below 1 it tempers, and there is no evidence.
       seed, backend, num_workers, path, progress: see :func:`prior`.
@@ -167,7 +168,7 @@ def _run_guided(
         raise TypeError(f"proposal must be a network from ppl_jax.train, or a function of a Site; got {network!r}.")
     if prior_inflation != 1.0:
         raise ValueError("prior_inflation widens the prior as a proposal; a network has proposals of its own.")
-    num_traces, lockstep = check_count("num_traces", num_traces), check_count("lockstep", lockstep)
+    num_traces, lockstep = check_count("num_traces", num_traces), at_once(job.model, check_count("lockstep", lockstep))
     conclude = partial(_conclude, job=job, evidence=job.likelihood_importance == 1.0)
     with Progress(num_traces, "trace", progress) as bar:
         produce = partial(run_guided, job, network, num_traces, lockstep, progress=bar)

@@ -86,6 +86,11 @@ class RemoteModel:
         self._pool = Pool(options)
         self._finalizer = weakref.finalize(self, self._pool.close)
 
+    @property
+    def at_once(self) -> int:
+        """How many executions can be under way together: one in each process; see :mod:`ppl_jax.models`."""
+        return len(self._pool.peers)
+
     def __call__(self) -> Any:
         """Executes the simulator once under the handlers in force; what it returned: a float, an array or None."""
         self._pool.check()

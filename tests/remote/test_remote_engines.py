@@ -4,6 +4,7 @@ import numpy as np
 import programs
 import pytest
 import remote_programs
+from nn.small_network import gum_network
 from programs import GUM_DATA, GUM_LOG_EVIDENCE, GUM_MEAN, GUM_STDDEV, HMM_DATA
 from remote_programs import EVERYTHING_DATA
 from remote_simulators import MODES, simulator
@@ -204,3 +205,15 @@ def test_many_latents(simulators):
         for model in (simulators("thousand"), remote_programs.thousand)
     ]
     assert same_traces(*runs)
+
+
+# -- guided by a network ---------------------------------------------------------------------------------------------
+
+
+def test_a_network_guides_a_simulator_as_it_guides_the_program():
+    """Whatever the number of processes, and with more executions wanted side by side than there are processes."""
+    local = ppl.importance_sampling(programs.gum, GUM_DATA, 200, proposal=gum_network(), seed=3, progress=False)
+    for num_processes in (1, 3):
+        with simulator("gum", num_processes=num_processes) as model:
+            remote = ppl.importance_sampling(model, GUM_DATA, 200, proposal=gum_network(), seed=3, progress=False)
+        same_traces(remote, local)
