@@ -131,9 +131,10 @@ def draw_marginals(path: Path, prior: ppl.Empirical, posteriors: dict[str, ppl.E
             )  # fmt: skip
         panel.axvline(event[key], color="k", linewidth=4, alpha=0.3, label="truth")
         panel.set(xlabel=label, ylabel="probability density")
-    axes[0, 0].legend()
+    axes[0, 1].set_xticks([0, 1])
     draw_emissions(axes[1, 1], posteriors, event)
-    axes[1, 2].axis("off")  # five panels
+    axes[1, 2].axis("off")  # five panels, and the legend of all
+    axes[1, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
