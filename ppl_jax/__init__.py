@@ -13,6 +13,7 @@ from ppl_jax.empirical import Empirical
 from ppl_jax.errors import (
     DegenerateWeightsError,
     InterruptedRunWarning,
+    MissingPackageError,
     ModelError,
     NoLatentsError,
     ObservationError,
@@ -55,14 +56,17 @@ __all__ = [
     "Empirical", "Site", "Trace", "TraceType", "diagnostics",
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
-    "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "InterruptedRunWarning",
+    "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError",
+    "MissingPackageError", "InterruptedRunWarning",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """What needs JAX and Flax is imported when it is asked for."""
-    if name == "nn":
-        return import_module("ppl_jax.nn")
-    if name == "load_network":
-        return import_module("ppl_jax.nn").load_network
-    raise AttributeError(f"module 'ppl_jax' has no attribute {name!r}")
+    if name not in ("nn", "load_network"):
+        raise AttributeError(f"module 'ppl_jax' has no attribute {name!r}")
+    try:
+        nn = import_module("ppl_jax.nn")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(error.name, "train") from error
+    return nn if name == "nn" else nn.load_network

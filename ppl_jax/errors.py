@@ -102,6 +102,13 @@ class StorageError(PPLError, ValueError):
     """A file is missing, truncated or of another format, or a value cannot be stored without pickle."""
 
 
+class MissingPackageError(PPLError, ImportError):
+    """Something needs a package that only an extra of this library installs."""
+
+    def __init__(self, package: str | None, extra: str):
+        super().__init__(f"This needs the package {package}. Install it with: pip install 'ppl-jax[{extra}]'.")
+
+
 class InterruptedRunWarning(UserWarning):
     """A run was interrupted; what it returned holds the traces finished before."""
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppl_jax.errors import MissingPackageError
+
 if TYPE_CHECKING:
     import optax
 
@@ -81,8 +83,12 @@ def train(
       NoLatentsError: no latent for which a network can propose.
       TrainingError: the loss is not finite in many steps in a row.
       ModelError: the model raised.
+      MissingPackageError: the extra "train" is not installed.
     """
-    from ppl_jax.trainer import Settings, prepare  # only who trains needs JAX, Flax and optax
+    try:
+        from ppl_jax.trainer import Settings, prepare  # only who trains needs Flax, optax and orbax
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(error.name, "train") from error
 
     settings = Settings(
         num_traces, batch_size, seed, optimizer, learning_rate, schedule, clip_norm, patience, checkpoint_every

@@ -1,6 +1,9 @@
 """Training: it learns, resumes bit for bit, survives what is not finite, and says what is wrong with its input."""
 
 import math
+import subprocess
+import sys
+import textwrap
 import warnings
 
 import numpy as np
@@ -271,3 +274,23 @@ def test_an_image_needs_the_right_embedding():
 def test_wrong_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         ppl.train(**{"model": programs.gum, "num_traces": 64, **SMALL, **settings})
+
+
+# -- without the extra -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_installed_is_named():
+    """In a process in which optax cannot be imported; the rest of the package works."""
+    program = textwrap.dedent("""
+        import sys
+        sys.modules["optax"] = None
+        import ppl_jax as ppl
+        ppl.prior(lambda: 1.0, 3, progress=False)
+        try:
+            ppl.train(lambda: 1.0)
+        except ppl.MissingPackageError as error:
+            print(error)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "needs the package optax. Install it with: pip install 'ppl-jax[train]'." in done.stdout

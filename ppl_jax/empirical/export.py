@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.empirical.empirical import Empirical
-from ppl_jax.errors import PPLError
+from ppl_jax.errors import MissingPackageError, PPLError
 from ppl_jax.primitives import FACTOR, SAMPLE, TAG
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
 from ppl_jax.storage.densities import log_joint
@@ -29,7 +29,8 @@ def to_xarray(posterior: Empirical, seed: int | None = None) -> Any:
       seed: of the resampling, an integer in [0, 2**64). Default: from the operating system.
 
     Raises:
-      PPLError: xarray is not installed, or the values are neither traces nor numbers.
+      MissingPackageError: xarray is not installed.
+      PPLError: the values are neither traces nor numbers.
     """
     _require("xarray")
     return _posterior_group(_equally_weighted(posterior, seed)[0])
@@ -47,7 +48,8 @@ def to_arviz(posterior: Empirical, seed: int | None = None) -> Any:
       seed: of the resampling, an integer in [0, 2**64). Default: from the operating system.
 
     Raises:
-      PPLError: ArviZ is not installed, or the values are neither traces nor numbers.
+      MissingPackageError: ArviZ is not installed.
+      PPLError: the values are neither traces nor numbers.
     """
     arviz, xarray = _require("arviz"), _require("xarray")
     equal, log_weights = _equally_weighted(posterior, seed)
@@ -70,7 +72,7 @@ def _require(package: str) -> Any:
     try:
         return __import__(package)
     except ImportError as error:
-        raise PPLError(f"This export needs {package}. Install it with: pip install 'ppl-jax[arviz]'.") from error
+        raise MissingPackageError(package, "arviz") from error
 
 
 def _equally_weighted(posterior: Empirical, seed: int | None) -> tuple[Empirical, np.ndarray]:
