@@ -106,7 +106,7 @@ class MissingPackageError(PPLError, ImportError):
     """Something needs a package that only an extra of this library installs."""
 
     def __init__(self, package: str | None, extra: str):
-        super().__init__(f"This needs the package {package}. Install it with: pip install 'ppl-jax[{extra}]'.")
+        super().__init__(f"This needs {package}. Install it with: pip install 'ppl-jax[{extra}]'.")
 
 
 class InterruptedRunWarning(UserWarning):

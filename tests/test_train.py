@@ -293,4 +293,4 @@ def test_what_is_not_installed_is_named():
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "needs the package optax. Install it with: pip install 'ppl-jax[train]'." in done.stdout
+    assert "needs optax. Install it with: pip install 'ppl-jax[train]'." in done.stdout
