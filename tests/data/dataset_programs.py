@@ -1,9 +1,11 @@
 """Programs whose traces fill datasets, and how two traces are told apart."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -12,6 +14,17 @@ from ppl_jax.storage import TraceTable
 # For processes that tests start: they import the package that is tested, and this file.
 _FOLDERS = str(Path(ppl.__file__).parents[1]), os.path.dirname(__file__)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_FOLDERS)}
+
+
+def assert_nobody_is_left(group):
+    """Fails if a process of the group lives on for thirty seconds."""
+    for _ in range(300):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlive their parent by 30 seconds")
 
 
 def gum():

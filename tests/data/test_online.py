@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from dataset_programs import ENVIRONMENT, everything, gum, rows
+from dataset_programs import ENVIRONMENT, assert_nobody_is_left, everything, gum, rows
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -140,14 +140,7 @@ def test_workers_end_with_their_parent(how):
         else:
             process.kill()
         process.wait(timeout=30)
-        for _ in range(300):
-            try:
-                os.killpg(process.pid, 0)
-            except ProcessLookupError:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("workers outlive their parent by 30 seconds")
+        assert_nobody_is_left(process.pid)
     assert process.returncode in (-signal.SIGINT, -signal.SIGKILL)
 
 

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from dataset_programs import ENVIRONMENT, everything, gum, image, rejection, rows
+from dataset_programs import ENVIRONMENT, assert_nobody_is_left, everything, gum, image, rejection, rows
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -190,14 +190,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         time.sleep(1.5)
         process.kill()
         process.wait()
-        for _ in range(300):
-            try:
-                os.killpg(process.pid, 0)
-            except ProcessLookupError:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("workers outlive their parent by 30 seconds")
+        assert_nobody_is_left(process.pid)
     assert len(open_dataset(path)) > 0 and verify_dataset(path) == []
 
 
