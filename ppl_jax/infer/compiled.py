@@ -65,6 +65,25 @@ class Token(NamedTuple):
     prior: Distribution
 
 
+class Pending(NamedTuple):
+    """Draws that wait for an answer: of which executions, where and with which priors, and what is proposed for them.
+
+    Attributes:
+      executions, tokens: n of each.
+      frames: of the draws.
+      log_probs: log probabilities of choices under the prior, float64 (n, categories); None without categories.
+      able: where the network proposes; the others get the prior. bool (n,).
+      raw: raw numbers of the proposals, float32 (n, width).
+    """
+
+    executions: Sequence[Guided]
+    tokens: list[Token]
+    frames: Frames
+    log_probs: np.ndarray | None
+    able: np.ndarray
+    raw: np.ndarray
+
+
 class Guided(Execution):
     """An execution that stops at its controlled draws until it is answered.
 
@@ -223,31 +242,35 @@ class Evaluator:
 
     def answer(self, executions: Sequence[Guided]) -> None:
         """Gives every execution the value of its pending draw, and its log density."""
-        tokens = [execution.token for execution in executions]
-        frames, log_probs = frames_of_tokens(tokens, self._config.categories)  # type: ignore[arg-type]
+        tokens: list[Token] = [execution.token for execution in executions]  # type: ignore[misc]
+        frames, log_probs = frames_of_tokens(tokens, self._config.categories)
         able = (frames.kind != PRIOR) & ((frames.kind != CATEGORY) | (frames.high < self._config.categories))
         able &= np.isin(frames.kind, self._config.kinds)
-        raw = self._evaluate(executions, frames)
-        values, log_density = np.empty(len(executions)), np.empty(len(executions))
-        where = np.flatnonzero(able)
-        if len(where):
-            priors = [tokens[k].prior for k in where.tolist()]  # type: ignore[union-attr]
-            own = [executions[k].rng for k in where.tolist()]
-            part = None if log_probs is None else log_probs[where]
-            components, share = self._config.components, self._config.prior_share
-            values[where], proposed = draw(raw[where], frames.take(where), part, priors, own, components, share)
-            pairs = zip(priors, values[where].tolist(), strict=True)
-            log_priors = np.array([prior.log_prob(_plain(prior, value)) for prior, value in pairs])
-            log_density[where] = mixed_with_prior(proposed, log_priors, share)
-        for k in np.flatnonzero(~able).tolist():
-            prior = tokens[k].prior  # type: ignore[union-attr]
-            values[k] = prior.sample(executions[k].rng)
-            log_density[k] = prior.log_prob(_plain(prior, values[k].item()))
+        pending = Pending(executions, tokens, frames, log_probs, able, self._evaluate(executions, frames))
+        values, log_density = self._settle(pending)
         u = np.clip(coordinates(frames, values), -1e6, 1e6)
         answers = zip(values.tolist(), log_density.tolist(), frames.kind.tolist(), u.tolist(), strict=True)
         for execution, token, (value, log_q, kind, coordinate) in zip(executions, tokens, answers, strict=True):
             execution.answer = (value, log_q)
-            execution.previous = (token.row, kind, coordinate)  # type: ignore[union-attr]
+            execution.previous = (token.row, kind, coordinate)
+
+    def _settle(self, pending: Pending) -> tuple[np.ndarray, np.ndarray]:
+        """Draws the values, and gives them with their log densities, float64 (n,) each."""
+        executions, tokens, frames, log_probs, able, raw = pending
+        values, log_density = np.empty(len(executions)), np.empty(len(executions))
+        where = np.flatnonzero(able)
+        if len(where):
+            priors = [tokens[k].prior for k in where.tolist()]
+            own = [executions[k].rng for k in where.tolist()]
+            part = None if log_probs is None else log_probs[where]
+            components, share = self._config.components, self._config.prior_share
+            values[where], proposed = draw(raw[where], frames.take(where), part, priors, own, components, share)
+            log_density[where] = mixed_with_prior(proposed, _log_priors(priors, values[where]), share)
+        for k in np.flatnonzero(~able).tolist():
+            prior = tokens[k].prior
+            values[k] = prior.sample(executions[k].rng)
+            log_density[k] = prior.log_prob(_plain(prior, values[k].item()))
+        return values, log_density
 
     def _evaluate(self, executions: Sequence[Guided], frames: Frames) -> np.ndarray:
         """Raw numbers of the pending draws, float32 (n, width); the states go on."""
@@ -332,6 +355,12 @@ def _filled(rows: np.ndarray) -> np.ndarray:
     out = np.zeros((BLOCK, *rows.shape[1:]), rows.dtype)
     out[: len(rows)] = rows
     return out
+
+
+def _log_priors(priors: list[Distribution], values: np.ndarray) -> np.ndarray:
+    """Log densities of scalar values, float64 (n,)."""
+    pairs = zip(priors, values.tolist(), strict=True)
+    return np.array([prior.log_prob(_plain(prior, value)) for prior, value in pairs])
 
 
 def _plain(prior: Distribution, value: float) -> Any:

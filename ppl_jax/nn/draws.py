@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, i0e, logsumexp, ndtr, ndtri
@@ -55,36 +55,70 @@ def draw(
     Returns:
       Values and log densities, float64 (n,) each, the densities of the value itself, not of its coordinate.
     """
-    raw = raw.astype(np.float64)
+    proposals = proposals_of(raw, frames, log_probs, components)
     first = np.array([stream.random() for stream in streams])
     second = np.array([stream.random() for stream in streams])
     chosen = (first - prior_share) / (1.0 - prior_share)
-    from_prior = chosen < 0.0
-    values, log_density = np.empty(len(raw)), np.empty(len(raw))
-    choices = frames.kind == CATEGORY
-    mixed = ~choices
-    if mixed.any():
-        where = np.flatnonzero(mixed)
+    values = np.empty(len(raw))
+    if proposals.mixtures is not None:
+        where, part, bounds, parameters = proposals.mixtures
+        theirs = [streams[k] for k in where.tolist()]
+        values[where] = _draw_mixture(parameters, part, bounds, np.maximum(chosen[where], 0.0), second[where], theirs)
+    if proposals.choices is not None:
+        where, log_shares = proposals.choices
+        values[where] = _choose(np.exp(log_shares), np.maximum(chosen[where], 0.0))
+    for k in np.flatnonzero(chosen < 0.0).tolist():
+        values[k] = priors[k].sample(streams[k])
+    return values, log_densities(proposals, values)
+
+
+class Proposals(NamedTuple):
+    """The proposals of n draws.
+
+    Attributes:
+      number: n.
+      mixtures: which draws have mixtures, their frames, bounds and parameters; None if none has.
+      choices: which are choices, and the log probabilities of their categories; None if none is.
+    """
+
+    number: int
+    mixtures: tuple[np.ndarray, Frames, np.ndarray, Any] | None
+    choices: tuple[np.ndarray, np.ndarray] | None
+
+
+def proposals_of(raw: np.ndarray, frames: Frames, log_probs: np.ndarray | None, components: int) -> Proposals:
+    """The proposals that raw numbers stand for; the arguments are those of :func:`draw`."""
+    raw = raw.astype(np.float64)
+    mixtures, choices = None, None
+    chosen = frames.kind == CATEGORY
+    if not chosen.all():
+        where = np.flatnonzero(~chosen)
         part = frames.take(where)
         bounds = unit_bounds(part)
-        parameters = mixture(raw[where], part.kind, bounds, components, np)
-        own = [streams[k] for k in where.tolist()]
-        values[where] = _draw_mixture(parameters, part, bounds, np.maximum(chosen[where], 0.0), second[where], own)
-    if choices.any():
+        mixtures = where, part, bounds, mixture(raw[where], part.kind, bounds, components, np)
+    if chosen.any():
         assert log_probs is not None
-        where = np.flatnonzero(choices)
+        where = np.flatnonzero(chosen)
         log_shares = log_probs[where] + raw[where, : log_probs.shape[1]]
         log_shares -= logsumexp(log_shares, axis=1, keepdims=True)
-        values[where] = _choose(np.exp(log_shares), np.maximum(chosen[where], 0.0))
-    for k in np.flatnonzero(from_prior).tolist():
-        values[k] = priors[k].sample(streams[k])
-    if mixed.any():
-        where = np.flatnonzero(mixed)
+        choices = where, log_shares
+    return Proposals(len(raw), mixtures, choices)
+
+
+def log_densities(proposals: Proposals, values: np.ndarray) -> np.ndarray:
+    """Log densities of values (n,) under proposals, without the prior's share, float64 (n,).
+
+    They are those of the values themselves, not of their coordinates, and to the bit what :func:`draw` gives with the
+    values.
+    """
+    log_density = np.empty(proposals.number)
+    if proposals.mixtures is not None:
+        where, part, bounds, parameters = proposals.mixtures
         log_density[where] = _log_mixture(parameters, part, bounds, values[where])
-    if choices.any():
-        where = np.flatnonzero(choices)
+    if proposals.choices is not None:
+        where, log_shares = proposals.choices
         log_density[where] = log_shares[np.arange(len(where)), values[where].astype(np.int64)]
-    return values, log_density
+    return log_density
 
 
 def _choose(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
