@@ -166,7 +166,7 @@ class Trainer:
         self.sites = CallSites(network.sites.known)
         self.visits = network.visits.copy()
         self.history = list(network.history)
-        self.encoder = Encoder(network.observed, self.sites)
+        self.encoder = Encoder(network.observed, self.sites, network.varying)
         self.shapes, self.validation_shapes = Shapes(), Shapes()
         params = jnp.array(ravel_pytree(network.params)[0])
         self.state = TrainingState(params, self._moments(params), jnp.zeros((), jnp.int32))
@@ -355,7 +355,7 @@ class Trainer:
                 )
         data = found.description
         self.sites = CallSites((address, family) for address, family in data["sites"])
-        self.encoder = Encoder(self.encoder.observed, self.sites)
+        self.encoder = Encoder(self.encoder.observed, self.sites, self.encoder.varying)
         old, self.config = self.config, replace(
             self.config,
             capacity=data["capacity"],

@@ -179,11 +179,15 @@ class Encoder:
     Args:
       observed: name -> shape of the observations that the network is given.
       sites: call sites; new ones are added.
+      varying: names of the observations whose first dimension may be smaller.
     """
 
-    def __init__(self, observed: Mapping[str, tuple[int, ...]], sites: CallSites):
+    def __init__(
+        self, observed: Mapping[str, tuple[int, ...]], sites: CallSites, varying: frozenset[str] = frozenset()
+    ):
         self.observed = dict(observed)
         self.sites = sites
+        self.varying = varying
         self._plans: dict[Any, TracePlan] = {}
         self._last: tuple[Sequence[RowLayout], list[TracePlan | None]] = ([], [])
 
@@ -219,13 +223,17 @@ class Encoder:
         position = layout.position(name)
         if position is None or layout.sites[position].value is None:
             return None
-        numbers = layout.numbers(position)
-        if numbers is None or numbers.shape != self.observed[name]:
+        numbers, expected, varies = layout.numbers(position), self.observed[name], name in self.varying
+        if numbers is None or not fits(numbers.shape, expected, varies):
             raise ObservationError(
                 _as_site(layout.sites[position]),
                 f"the value has shape {numbers.shape if numbers else 'of no array'}, but the network was made for "
-                f"shape {self.observed[name]}.",
-                "Train on traces whose observations have one shape; pad them in the model if their sizes vary.",
+                f"{'at most ' if varies else ''}shape {expected}.",
+                "Give a larger 'length' in observe_embeddings."
+                if varies
+                else "Train on traces whose observations have one shape. Where the number of elements varies, embed it as "
+                f"a set or sequence and say how many there can be: observe_embeddings={{'{name}': {{'kind': 'set', "
+                "'length': 100}}; else pad it in the model.",
             )
         return numbers.start, numbers.shape
 
@@ -233,15 +241,15 @@ class Encoder:
         """Tokens, observations and their presence, of all traces of a table.
 
         Returns:
-          The tokens; name -> float32 (traces, *shape), zero where a trace has no such observation; and which it has,
-          float32 (traces, observations).
+          The tokens; name -> float32 (traces, *shape), zero where a trace has no such observation, NaN where a varying
+          one has no element; and which it has, float32 (traces, observations).
         """
         present, inverse = np.unique(np.asarray(table.kinds), return_inverse=True)
         plans = self.plans(table.layouts, present.tolist())
         starts = np.asarray(table.starts)
         return (
             _read_tokens(table.heap, starts, plans, inverse),
-            *_read_observations(table.heap, starts, plans, inverse, self.observed),
+            *_read_observations(table.heap, starts, plans, inverse, self.observed, self.varying),
         )
 
 
@@ -355,6 +363,7 @@ def _read_observations(
     plans: list[TracePlan],
     inverse: np.ndarray,
     observed: Mapping[str, tuple[int, ...]],
+    varying: frozenset[str],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     found: dict[str, np.ndarray] = {}
     presence = np.zeros((len(starts), len(observed)), np.float32)
@@ -365,10 +374,24 @@ def _read_observations(
         size = math.prod(shape)
         values = np.zeros((len(starts), size), np.float32)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and training skips it
-            values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
+            if name in varying:
+                sizes = np.array([math.prod(place[1]) if len(place) == 2 else 0 for place in places], np.int64)[inverse]
+                row, column = np.nonzero(np.arange(size) < sizes[:, None])
+                numbers = heap[starts[row] + offset[row] + column]
+                values[has] = np.nan
+                values[row, column] = np.where(np.isnan(numbers), np.inf, numbers)  # NaN says that nothing is there
+            else:
+                values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
         found[name] = values.reshape(len(starts), *shape)
         presence[:, number] = has
     return found, presence
+
+
+def fits(shape: tuple[int, ...], expected: tuple[int, ...], varies: bool) -> bool:
+    """Whether a value's shape is the expected one, or smaller in its first dimension where that varies."""
+    if not varies or not shape:
+        return shape == expected
+    return shape[0] <= expected[0] and shape[1:] == expected[1:]
 
 
 def observation_shapes(table: TraceTable) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,8 @@
-"""Embeddings of observations: from a number, an image, a grid, or anything a user's module takes, to a vector."""
+"""Embeddings of observations: vectors for numbers, images, grids, sets, sequences, or whatever a user's module takes.
+
+Sets and sequences are arrays whose first dimension counts their elements. How many there are may vary from execution to
+execution, up to ``Embedding.length``: a place without an element holds NaN in every number, and is left out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-KINDS = ("mlp", "cnn2d", "cnn3d")
+from ppl_jax.nn.cores import LSTMCore
+
+COUNTABLE = ("set", "sequence")  # the kinds whose observations consist of elements
+KINDS = ("mlp", "cnn2d", "cnn3d", *COUNTABLE)
+_NARROWEST = 64  # features of an element
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,18 @@ class Embedding:
     Attributes:
       dim: length of the embedding.
       kind: "mlp" (the array as one vector), "cnn2d" (shape (height, width) or (height, width, channels)), "cnn3d"
-        (shape (depth, height, width), perhaps with channels), or "module".
+        (shape (depth, height, width), perhaps with channels), "set" (shape (elements, ...), in an order that means
+        nothing), "sequence" (shape (elements, ...), in an order that matters), or "module".
       module: with kind "module": a Flax linen module from float32 (n, *shape) to (n, dim).
+      length: with kinds "set" and "sequence": the largest number of elements, where it varies; None where it does not.
+        An inference knows the number from its data: the model must have the same there, so observe what it is drawn
+        from as well.
     """
 
     dim: int = 64
     kind: str = "mlp"
     module: nn.Module | None = None
+    length: int | None = None
 
 
 def embedding_of(name: str, given: Any) -> Embedding:
@@ -46,9 +59,11 @@ def embedding_of(name: str, given: Any) -> Embedding:
     if isinstance(given, nn.Module):
         given = {"module": given}
     if isinstance(given, Mapping):
-        unknown = set(given) - {"dim", "kind", "module"}
+        unknown = set(given) - {"dim", "kind", "module", "length"}
         if unknown:
-            raise ValueError(f"{here} has no setting {sorted(unknown)[0]!r}; there are 'dim', 'kind' and 'module'.")
+            raise ValueError(
+                f"{here} has no setting {sorted(unknown)[0]!r}; there are 'dim', 'kind', 'module' and 'length'."
+            )
         given = dict(given)
         if given.get("module") is not None:
             given.setdefault("kind", "module")
@@ -60,8 +75,11 @@ def embedding_of(name: str, given: Any) -> Embedding:
         )
     if given.kind not in (*KINDS, "module"):
         raise ValueError(f"{here}: kind must be one of {', '.join(map(repr, (*KINDS, 'module')))}; got {given.kind!r}.")
-    if isinstance(given.dim, bool) or not isinstance(given.dim, int) or given.dim < 1:
-        raise ValueError(f"{here}: dim must be an integer of at least 1, got {given.dim!r}.")
+    for setting, number in (("dim", given.dim), ("length", 1 if given.length is None else given.length)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{here}: {setting} must be an integer of at least 1, got {number!r}.")
+    if given.length is not None and given.kind not in COUNTABLE:
+        raise ValueError(f"{here}: length goes with the kinds 'set' and 'sequence', not with {given.kind!r}.")
     if (given.kind == "module") != isinstance(given.module, nn.Module):
         raise ValueError(f"{here}: a Flax linen module goes with kind 'module', and with no other.")
     return given
@@ -74,6 +92,11 @@ def check_shape(name: str, embedding: Embedding, shape: tuple[int, ...]) -> None
         raise ValueError(
             f"observe_embeddings['{name}']: '{embedding.kind}' takes observations of {spatial} dimensions, and perhaps "
             f"channels, but '{name}' has shape {shape}. Use 'mlp', or reshape it in the model."
+        )
+    if embedding.kind in COUNTABLE and math.prod(shape[:1]) * len(shape) == 0:
+        raise ValueError(
+            f"observe_embeddings['{name}']: '{embedding.kind}' takes arrays of at least one element along their first "
+            f"dimension, but '{name}' has shape {shape}. Use 'mlp', or observe an array in the model."
         )
 
 
@@ -110,6 +133,63 @@ class CNN(nn.Module):
             if math.prod(window) > 1:
                 x = nn.max_pool(x, window, window)
         return nn.Dense(self.dim)(nn.relu(nn.Dense(max(self.dim, 128))(x.reshape(x.shape[0], -1))))
+
+
+class Set(nn.Module):
+    """Deep sets: a network for each element, their mean and maximum, and a network for these and how many there are.
+
+    The order of the elements does not matter: Zaheer et al., "Deep sets", NeurIPS 2017, equation 4, with the maximum
+    beside the sum. The mean instead of the sum, and the number apart, keep sets of all sizes in one range.
+    """
+
+    dim: int
+    varying: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(n, length, ...) to (n, dim)."""
+        x, there = _elements(x, self.varying)
+        width = max(self.dim, _NARROWEST)
+        each = nn.relu(nn.Dense(width)(nn.gelu(nn.Dense(width)(x)))) * there[..., None]
+        pooled = [_mean(each, there), each.max(axis=1), _size(there)]  # nothing is below 0, where the absent ones are
+        return nn.Dense(self.dim)(nn.gelu(nn.Dense(width)(jnp.concatenate(pooled, axis=-1))))
+
+
+class Sequence(nn.Module):
+    """A long short-term memory over the elements; its last state and its mean, and a network for these."""
+
+    dim: int
+    varying: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(n, length, ...) to (n, dim)."""
+        x, there = _elements(x, self.varying)
+        width = max(self.dim, _NARROWEST)
+        start = jnp.broadcast_to(jnp.arange(x.shape[1]) == 0, x.shape[:2])
+        states = LSTMCore(width)(x, start) * there[..., None]
+        final = there - jnp.concatenate([there[:, 1:], jnp.zeros_like(there[:, :1])], axis=1)  # 1 at the last element
+        pooled = [jnp.einsum("nt,ntw->nw", final, states), _mean(states, there), _size(there)]
+        return nn.Dense(self.dim)(nn.gelu(nn.Dense(width)(jnp.concatenate(pooled, axis=-1))))
+
+
+def _elements(x: jax.Array, varying: bool) -> tuple[jax.Array, jax.Array]:
+    """(n, length, ...) as features of elements, (n, length, features), and which there are, float32 (n, length)."""
+    x = x.reshape(*x.shape[:2], -1)
+    if not varying:
+        return x, jnp.ones(x.shape[:2], x.dtype)
+    there = ~jnp.isnan(x).all(axis=-1)
+    return jnp.where(there[..., None], x, 0.0), there.astype(x.dtype)
+
+
+def _mean(features: jax.Array, there: jax.Array) -> jax.Array:
+    """Mean over the elements of features (n, length, width) that are 0 where there is none; (n, width)."""
+    return features.sum(axis=1) / jnp.maximum(there.sum(axis=1), 1.0)[:, None]
+
+
+def _size(there: jax.Array) -> jax.Array:
+    """The number of elements on a scale on which networks can use it, (n, 1)."""
+    return 0.3 * jnp.log1p(there.sum(axis=1))[:, None]
 
 
 class Observer(nn.Module):
@@ -151,7 +231,14 @@ class Observer(nn.Module):
 
 
 def _batched(embedding: Embedding, name: str) -> nn.Module:
-    kind: Any = MLP if embedding.kind == "mlp" else CNN
-    sizes = {} if embedding.kind == "mlp" else {"spatial": 2 if embedding.kind == "cnn2d" else 3}
-    many = nn.vmap(kind, variable_axes={"params": 0}, split_rngs={"params": True})
-    return many(embedding.dim, name=name, **sizes)
+    """The module of a kind for several observations at once, each with parameters of its own."""
+    varying = embedding.length is not None
+    kind, settings = {
+        "mlp": (MLP, {}),
+        "cnn2d": (CNN, {"spatial": 2}),
+        "cnn3d": (CNN, {"spatial": 3}),
+        "set": (Set, {"varying": varying}),
+        "sequence": (Sequence, {"varying": varying}),
+    }[embedding.kind]
+    many: Any = nn.vmap(kind, variable_axes={"params": 0}, split_rngs={"params": True})
+    return many(embedding.dim, name=name, **settings)

@@ -81,7 +81,10 @@ def network_to_json(network: Network) -> dict[str, Any]:
     config = network.config
     return {
         "format": FORMAT,
-        "observed": [[name, list(shape), embedding.kind, embedding.dim] for name, shape, embedding in config.observed],
+        "observed": [
+            [name, list(shape), embedding.kind, embedding.dim, embedding.length]
+            for name, shape, embedding in config.observed
+        ],
         "core": core_to_json(config.core),
         "kinds": list(config.kinds),
         **{name: getattr(config, name) for name in _NUMBERS},
@@ -96,8 +99,8 @@ def network_from_json(
 ) -> Network:
     """The network of ``network_to_json`` and its arrays; ``place`` is for messages."""
     observed, own = [], []
-    for name, shape, kind, dim in data["observed"]:
-        observed.append((name, tuple(shape), Embedding(dim, kind)))
+    for name, shape, kind, dim, *length in data["observed"]:
+        observed.append((name, tuple(shape), Embedding(dim, kind, None, *length)))
         if kind == "module":
             if name not in modules:
                 raise StorageError(
@@ -113,7 +116,7 @@ def network_from_json(
         **{name: data[name] for name in _NUMBERS},
     )
     params = {key.removeprefix("params/"): value for key, value in arrays.items() if key.startswith("params/")}
-    scaling = {name: (arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"]) for name, _, _ in observed}
+    scaling = {name: (arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"]) for name, *_ in observed}
     history = [(int(traces), float(loss), float(held_out)) for traces, loss, held_out in data["history"]]
     sites = CallSites((address, family) for address, family in data["sites"])
     return Network(config, unflatten(params), sites, arrays["visits"], scaling, int(data["least_visits"]), history)

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from ppl_jax.data.batches import Batch
 from ppl_jax.data.coordinates import CATEGORY, COUNT, FAMILY_NUMBERS
-from ppl_jax.data.tokens import CallSites
+from ppl_jax.data.tokens import CallSites, fits
 from ppl_jax.errors import PPLError
 from ppl_jax.nn.cores import CoreConfig, State, make_core
 from ppl_jax.nn.embeddings import Embedding, Observer
@@ -219,6 +219,11 @@ class Network:
         return {name: shape for name, shape, _ in self.config.observed}
 
     @property
+    def varying(self) -> frozenset[str]:
+        """The names of those that may have fewer elements than their shape says."""
+        return frozenset(name for name, _, embedding in self.config.observed if embedding.length is not None)
+
+    @property
     def num_parameters(self) -> int:
         """How many numbers the parameters are, free rows of the tables included."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
@@ -242,17 +247,29 @@ class Network:
         """Given data as the observer takes them, each float32 (1, *shape), and which there are, float32 (1, number).
 
         Raises:
-          NetworkError: data for which the network was not trained, missing ones, or ones of another shape.
+          NetworkError: data for which the network was not trained, missing ones, ones of another shape, or numbers that
+            are not finite.
         """
-        check_observations(self.observed, observations)
+        check_observations(self.observed, self.varying, observations)
         out, presence = {}, np.ones((1, len(self.observed)), np.float32)
-        for name in self.observed:
+        for name, shape in self.observed.items():
             mean, stddev = self.scaling[name]
-            out[name] = ((np.asarray(observations[name], np.float64) - mean) / stddev).astype(np.float32)[None]
+            value = np.asarray(observations[name], np.float64)
+            there = (slice(len(value)),) if value.ndim else ()
+            out[name] = np.full((1, *shape), np.nan, np.float32)  # NaN where a varying one has no element
+            with np.errstate(over="ignore"):
+                out[name][(0, *there)] = (value - mean[there]) / stddev[there]
+            if not np.isfinite(out[name][(0, *there)]).all():
+                raise NetworkError(
+                    f"The network cannot use the value given for '{name}': it has NaN, infinite, or huge numbers "
+                    "beside those of the training. Give finite data, or use an inference without a network."
+                )
         return out, presence
 
 
-def check_observations(observed: Mapping[str, tuple[int, ...]], given: Mapping[str, Any]) -> None:
+def check_observations(
+    observed: Mapping[str, tuple[int, ...]], varying: frozenset[str], given: Mapping[str, Any]
+) -> None:
     """Raises NetworkError unless exactly the observations that a network was made for are given, in their shapes."""
     missing, foreign = sorted(observed.keys() - given.keys()), sorted(given.keys() - observed.keys())
     if missing or foreign:
@@ -262,10 +279,11 @@ def check_observations(observed: Mapping[str, tuple[int, ...]], given: Mapping[s
             "observations, or train another network with observe_embeddings for the ones you have."
         )
     for name, shape in observed.items():
-        if np.shape(given[name]) != shape:
+        if not fits(np.shape(given[name]), shape, name in varying):
             raise NetworkError(
-                f"The network was trained on '{name}' of shape {shape}, but a value of shape {np.shape(given[name])} "
-                "is given. Give one of the same shape, or train a network on such observations."
+                f"The network was trained on '{name}' of {'at most ' if name in varying else ''}shape {shape}, but a "
+                f"value of shape {np.shape(given[name])} is given. Give one of such a shape, or train a network on "
+                "such observations."
             )
 
 

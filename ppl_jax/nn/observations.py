@@ -11,7 +11,7 @@ import numpy as np
 
 from ppl_jax.data.tokens import CallSites, Encoder, observation_shapes
 from ppl_jax.errors import UnknownObservationError
-from ppl_jax.nn.embeddings import Embedding, check_shape, embedding_of
+from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_of
 from ppl_jax.nn.network import NetworkConfig, NetworkError
 from ppl_jax.storage import TraceTable
 
@@ -40,6 +40,8 @@ def observed_in(
     for name, entry in given.items():
         embedding = embedding_of(name, entry)
         shape = shapes.get(name, elsewhere.get(name, ()))
+        if embedding.length is not None and shape:
+            shape = (embedding.length, *shape[1:])
         check_shape(name, embedding, shape)
         if embedding.module is not None:
             modules.append(embedding.module)
@@ -48,19 +50,25 @@ def observed_in(
 
 
 def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean and standard deviation of each observation, element by element; a tenth of the overall one at least."""
+    """Mean and standard deviation of each observation, number by number; a tenth of the overall one at least.
+
+    The elements of a set, and of a sequence, are alike: they have one scale.
+    """
     observed = {name: shape for name, shape, _ in config.observed}
-    _, values, presence = Encoder(observed, CallSites()).encode(look)
+    varying = frozenset(name for name, _, embedding in config.observed if embedding.length is not None)
+    _, values, presence = Encoder(observed, CallSites(), varying).encode(look)
     scaling = {}
-    for number, name in enumerate(observed):
+    for number, (name, shape, embedding) in enumerate(config.observed):
         column = values[name][presence[:, number] > 0.0].astype(np.float64)
+        if embedding.kind in COUNTABLE:
+            column = column.reshape(-1, *shape[1:])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no finite number at all: the fallbacks below
             column = np.where(np.isfinite(column), column, np.nan)
             mean, stddev, overall = np.nanmean(column, axis=0), np.nanstd(column, axis=0), np.nanstd(column)
         stddev = np.maximum(stddev, 0.1 * (overall if overall > 0.0 else 10.0))
         scaling[name] = (
-            np.nan_to_num(np.asarray(mean, np.float32)),
-            np.nan_to_num(np.asarray(stddev, np.float32), nan=1.0),
+            np.broadcast_to(np.nan_to_num(np.asarray(mean, np.float32)), shape).copy(),
+            np.broadcast_to(np.nan_to_num(np.asarray(stddev, np.float32), nan=1.0), shape).copy(),
         )
     return scaling

@@ -154,6 +154,9 @@ def test_a_module_of_the_users_is_asked_for_when_loading(tmp_path):
         ({}, "'sum' is not given"),
         ({"sum": 1.0, "other": 2.0}, "'other' is unknown to it"),
         ({"sum": np.zeros(3)}, r"of shape \(\), but a value of shape \(3,\)"),
+        ({"sum": float("nan")}, "cannot use the value given for 'sum': it has NaN"),
+        ({"sum": -np.inf}, "cannot use the value given for 'sum': it has NaN, infinite"),
+        ({"sum": 1e200}, "cannot use the value given for 'sum': .* huge numbers"),
     ],
 )
 def test_observations_that_do_not_fit_are_refused(network, given, message):
@@ -197,7 +200,7 @@ def test_embeddings_take_numbers_images_and_grids():
     [
         ({"size": 3}, "no setting 'size'"),
         ({"dim": 0}, "dim must be an integer of at least 1"),
-        ({"kind": "rnn"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'module'"),
+        ({"kind": "rnn"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'set', 'sequence', 'module'"),
         (64, "must be a mapping such as"),
         ({"kind": "module"}, "a Flax linen module goes with kind 'module'"),
     ],

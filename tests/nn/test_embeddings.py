@@ -1,0 +1,247 @@
+"""Embeddings of sets and sequences: what they are blind to and what they see, and trainings on observations of them."""
+
+import math
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nn.small_network import SMALL
+
+import ppl_jax as ppl
+import ppl_jax.distributions as dist
+from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of
+from ppl_jax.nn.network import NetworkError
+
+LENGTH = 7
+
+
+def embedded(kind, values, varying=True, seed=0):
+    """The joint embedding of one observation of this kind, (n, 16)."""
+    embedding = Embedding(8, kind, length=LENGTH if varying else None)
+    module = Observer((("y", values.shape[1:], embedding),), (), 16)
+    data, presence = {"y": jnp.asarray(values, jnp.float32)}, jnp.ones((len(values), 1))
+    params = jax.jit(module.init)(jax.random.key(seed), data, presence)
+    return np.asarray(jax.jit(module.apply)(params, data, presence))
+
+
+def some(*shape):
+    return np.random.default_rng(3).normal(size=shape)
+
+
+def with_absent(values, number):
+    """Values (n, LENGTH, ...) whose first ``number`` elements are there."""
+    out = values.copy()
+    out[:, number:] = np.nan
+    return out
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("varying", [True, False])
+def test_a_set_has_no_order(shape, varying):
+    values = some(5, LENGTH, *shape)
+    order = np.random.default_rng(0).permutation(LENGTH)
+    first, second = embedded("set", values, varying), embedded("set", values[:, order], varying)
+    # The mean adds the same seven terms in another order, in single precision: an error of 7 * 6e-8 of a sum of terms
+    # of order one, which the two layers behind it enlarge little.
+    np.testing.assert_allclose(first, second, rtol=0.0, atol=1e-5)
+    changed = values.copy()
+    changed[:, 4] += 1.0
+    assert np.abs(embedded("set", changed, varying) - first).max() > 1e-2
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+@pytest.mark.parametrize("varying", [True, False])
+def test_a_sequence_has_an_order(shape, varying):
+    values = some(5, LENGTH, *shape)
+    swapped = values.copy()
+    swapped[:, [0, 1]] = swapped[:, [1, 0]]
+    first = embedded("sequence", values, varying)
+    assert np.abs(embedded("sequence", swapped, varying) - first).max(axis=1).min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["set", "sequence"])
+def test_elements_that_are_not_there_do_not_matter(kind):
+    """Three elements mean the same whatever the largest number may be; an empty array has an embedding too."""
+    values = some(4, LENGTH, 2)
+    few = embedded(kind, with_absent(values, 3))
+    np.testing.assert_allclose(few, embedded(kind, values[:, :3], varying=False), rtol=0.0, atol=1e-6)
+    assert np.abs(few - embedded(kind, with_absent(values, 4))).max() > 1e-3
+    empty = embedded(kind, with_absent(values, 0))
+    assert np.isfinite(empty).all() and np.ptp(empty, axis=0).max() == 0.0
+
+
+@pytest.mark.parametrize("kind", ["set", "sequence"])
+def test_gradients_are_finite_where_elements_are_absent(kind):
+    module = Observer((("y", (LENGTH,), Embedding(8, kind, length=LENGTH)),), (), 16)
+    values = some(3, LENGTH)
+    values[0, 2:], values[1] = np.nan, np.nan
+    data, presence = {"y": jnp.asarray(values, jnp.float32)}, jnp.ones((3, 1))
+    params = jax.jit(module.init)(jax.random.key(0), data, presence)
+    gradient = jax.jit(jax.grad(lambda params: jnp.square(module.apply(params, data, presence)).sum()))(params)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
+    assert all(np.isfinite(leaf).all() for leaf in leaves) and any(leaf.any() for leaf in leaves)
+
+
+# -- trainings ---------------------------------------------------------------------------------------------------------
+
+
+def same_number():
+    """Six measurements of one quantity."""
+    mu = ppl.sample(dist.Normal(1.0, 2.0), name="mu")
+    ppl.observe(dist.Normal(np.full(6, mu), 1.5), name="y")
+    return mu
+
+
+def any_number():
+    """Up to twelve measurements of one quantity; how many is known at inference."""
+    n = 1 + ppl.sample(dist.Binomial(11, 0.5), name="n", control=False)
+    mu = ppl.sample(dist.Normal(1.0, 2.0), name="mu")
+    ppl.observe(dist.Normal(np.full(n, mu), 1.5), name="y")
+    return mu
+
+
+def walk():
+    """A random walk, of which only the first step is asked for."""
+    first = ppl.sample(dist.Normal(0.0, 1.0), name="first")
+    places = first + np.cumsum([0.0, *(ppl.sample(dist.Normal(0.0, 1.0), name=f"step{k}") for k in range(4))])
+    ppl.observe(dist.Normal(places, 0.5), name="y")
+    return first
+
+
+def conjugate(y):
+    """Mean and standard deviation of mu given measurements y."""
+    precision = 1.0 / 4.0 + len(y) / 2.25
+    return (1.0 / 4.0 + np.sum(y) / 2.25) / precision, precision**-0.5
+
+
+def walk_posterior(y):
+    """Mean and standard deviation of the first step given the places."""
+    covariance = np.minimum.outer(np.arange(1.0, 6.0), np.arange(1.0, 6.0)) + 0.25 * np.eye(5)
+    gain = np.linalg.solve(covariance, np.ones(5))  # the first step is in every place
+    return gain @ y, math.sqrt(1.0 - gain.sum())
+
+
+@cache
+def trained(model, kind, num_traces=320, names=("y",), **setting):
+    embeddings = {name: {"dim": 16} for name in names} | {"y": {"dim": 16, "kind": kind, **setting}}
+    return ppl.train(model, num_traces, observe_embeddings=embeddings, seed=0, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "setting", "data"),
+    [
+        (same_number, "set", {}, {"y": some(6)}),
+        (any_number, "sequence", {"length": 12}, {"n": 2, "y": some(3)}),
+    ],
+)
+def test_a_saved_network_gives_the_same_results(model, kind, setting, data, tmp_path):
+    network = trained(model, kind, names=tuple(data), **setting)
+    network.save(tmp_path / "network")
+    loaded = ppl.load_network(tmp_path / "network")
+    assert loaded.config == network.config
+    first, again = (
+        ppl.importance_sampling(model, data, 50, proposal=proposal, seed=2, progress=False)
+        for proposal in (network, loaded)
+    )
+    np.testing.assert_array_equal(first.log_weights, again.log_weights)
+
+
+def test_the_elements_of_a_set_have_one_scale():
+    network = trained(any_number, "set", names=("n", "y"), length=12)
+    mean, stddev = network.scaling["y"]
+    assert mean.shape == stddev.shape == (12,)
+    assert np.ptp(mean) == np.ptp(stddev) == 0.0
+    # Of the measurements of 32 traces: their variance is 4 + 2.25, and so is about 32 times that of their mean.
+    assert abs(mean[0] - 1.0) < 4.0 * 2.5 / math.sqrt(32)
+    assert 1.5 < stddev[0] < 3.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "kind", "setting", "exact", "lengths"),
+    [
+        (same_number, "set", {}, conjugate, [6]),
+        (any_number, "set", {"length": 12}, conjugate, [1, 3, 8, 12]),
+        (any_number, "sequence", {"length": 12}, conjugate, [1, 3, 8, 12]),
+        (walk, "sequence", {}, walk_posterior, [5]),
+    ],
+    ids=["fixed set", "varying set", "varying sequence", "walk"],
+)
+def test_the_posterior_is_exact(model, kind, setting, exact, lengths):
+    names = ("n", "y") if model is any_number else ("y",)
+    quantity = "first" if model is walk else "mu"
+    network = trained(model, kind, 25_600, names, **setting)
+    for length in lengths:
+        y = 2.0 + np.random.default_rng(length).normal(size=length)
+        data = {"y": y} | ({"n": length - 1} if "n" in names else {})
+        posterior = ppl.importance_sampling(model, data, 1000, proposal=network, seed=1, progress=False)
+        mean, stddev = exact(y)
+        ess = posterior.effective_sample_size
+        found = posterior.map(quantity)
+        # Four standard errors of the mean, and of the standard deviation (of a normal: stddev / sqrt(2 ess)).
+        assert abs(found.mean - mean) < 4.0 * stddev / math.sqrt(ess)
+        assert abs(found.stddev - stddev) < 4.0 * stddev / math.sqrt(2.0 * ess)
+        # A normal prior 2 to 5 times wider than the posterior has a fraction of about a half down to a fifth.
+        assert ess > (600 if model is not walk else 300)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "set", "length": 0}, "length must be an integer of at least 1, got 0"),
+        ({"kind": "set", "length": 2.0}, "length must be an integer of at least 1, got 2.0"),
+        ({"kind": "mlp", "length": 3}, "length goes with the kinds 'set' and 'sequence', not with 'mlp'"),
+        ({"kind": "bag"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'set', 'sequence', 'module'; got 'bag'"),
+    ],
+)
+def test_wrong_settings_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        embedding_of("y", given)
+
+
+@pytest.mark.parametrize("setting", [{}, {"length": 4}])
+def test_a_number_is_no_set(setting):
+    def model():
+        ppl.observe(dist.Normal(ppl.sample(dist.Normal(0.0, 1.0)), 1.0), name="y")
+
+    with pytest.raises(ValueError, match=r"'set' takes arrays of at least one element.*'y' has shape \(\)"):
+        trained(model, "set", **setting)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "set", "sequence"])
+def test_numbers_of_elements_that_vary_need_a_length(kind):
+    with pytest.raises(ppl.ObservationError, match=r"'y' at .*the network was made for shape .*'length': 100"):
+        trained(any_number, kind)
+
+
+def test_more_elements_than_was_said_are_refused(tmp_path):
+    with pytest.raises(ppl.ObservationError, match=r"'y' .*made for at most shape \(3,\).*a larger 'length'"):
+        trained(any_number, "set", length=3)
+    network = trained(any_number, "set", names=("n", "y"), length=12)
+    for y in (np.zeros(13), np.zeros((5, 2)), 0.0):
+        with pytest.raises(NetworkError, match=r"at most shape \(12,\), but a value of shape \("):
+            ppl.importance_sampling(any_number, {"y": y, "n": 4}, 10, proposal=network, progress=False)
+
+
+def test_numbers_of_elements_that_disagree_with_the_model_name_the_observe():
+    network = trained(any_number, "set", names=("n", "y"), length=12)
+    with pytest.raises(ppl.ObservationError, match=r"'y'.*shape \(5,\)"):
+        ppl.importance_sampling(any_number, {"n": 3, "y": np.zeros(5)}, 5, proposal=network, seed=0, progress=False)
+
+
+def test_a_missing_number_among_the_elements_is_not_taken_for_an_absent_one():
+    """Training skips what is not finite; an inference says so."""
+    network = trained(any_number, "set", names=("n", "y"), length=12)
+    with pytest.raises(NetworkError, match="cannot use the value given for 'y': it has NaN"):
+        ppl.importance_sampling(any_number, {"y": [1.0, np.nan], "n": 1}, 10, proposal=network, progress=False)
+    table = ppl.prior(any_number, 3, seed=0, progress=False).values
+    layout = table.layouts[int(table.kinds[0])]
+    table.heap[int(table.starts[0]) + layout.slots[layout.position("y")].start] = np.nan
+    _, values, _ = Encoder({"y": (12,)}, CallSites(), frozenset({"y"})).encode(table)
+    assert np.isposinf(values["y"][0, 0])
