@@ -25,6 +25,7 @@ from ppl_jax.infer.runs import (
     check_weights,
     gather,
     names_met,
+    warn_of_lost_precision,
 )
 from ppl_jax.models import at_once, is_traceable
 from ppl_jax.storage import TraceWriter
@@ -53,7 +54,8 @@ def prior(
       observations: name -> value to put in place of simulated data; nothing is weighed.
       seed: integer in [0, 2**64); None for a fresh one. Execution i depends on (seed, i) alone.
       backend: "host" runs Python; "jax" runs batches under jit(vmap), for models that JAX can trace; "auto" tries JAX
-        once when there are at least 10,000 executions. The two draw different numbers from the same seed.
+        once when there are at least 10,000 executions, and stays on the host where JAX's precision (float32, unless
+        ``jax_enable_x64`` is set) would not do. The two draw different numbers from the same seed.
       num_workers: processes among which host executions are divided; does not change the result.
       path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
       progress: whether to show a progress bar.
@@ -176,7 +178,7 @@ def _run_guided(
 
 
 def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
-    """The compiled model where JAX is to run it, None where the host is.
+    """The compiled model where JAX is to run it, None where the host is; warns where JAX's precision will not do.
 
     Raises:
       ValueError: an unknown name.
@@ -189,9 +191,10 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
     if not is_traceable(job.model):
         raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
     from ppl_jax.infer.jax_backend import trace_structure  # only here is JAX needed
+    from ppl_jax.infer.precision import COMPARED, lost_precision
 
     try:
-        return trace_structure(
+        batch_model = trace_structure(
             job.model,
             job.observations,
             score=job.score,
@@ -202,6 +205,13 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
         if backend == "jax":
             raise
         return None
+    lost = lost_precision(*batch_model.run(job.seed, 0, COMPARED), job)
+    if lost is None:
+        return batch_model
+    if backend == "auto":
+        return None
+    warn_of_lost_precision(lost, "backend='host'")
+    return batch_model
 
 
 def _run_on_device(batch_model: Any, seed: int, num_traces: int, progress: Progress, writer: TraceWriter) -> None:

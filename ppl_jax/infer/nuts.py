@@ -17,7 +17,8 @@ from ppl_jax.distributions.layouts import is_discrete
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import NoLatentsError, SiteError, UnknownObservationError
 from ppl_jax.execution import handlers_in_force
-from ppl_jax.infer.runs import check_count, check_model, check_observations
+from ppl_jax.infer.host import Job
+from ppl_jax.infer.runs import check_count, check_model, check_observations, warn_of_lost_precision
 from ppl_jax.primitives import FACTOR, TAG
 from ppl_jax.streams import check_seed
 
@@ -77,6 +78,7 @@ def nuts(
 
     from ppl_jax.infer.hamiltonian import sample_chains, target  # only here is JAX needed
     from ppl_jax.infer.jax_backend import trace_structure
+    from ppl_jax.infer.precision import lost_precision
 
     model, ambient = check_model(model), handlers_in_force()
     batch_model = trace_structure(model, observations, score=True, ambient=ambient)
@@ -100,7 +102,10 @@ def nuts(
             UserWarning,
             stacklevel=2,
         )
-    table, _ = batch_model.replay(values)
+    table, log_weights = batch_model.replay(values)
+    lost = lost_precision(table, log_weights, Job(model, observations, True, 1.0, ambient, seed))
+    if lost is not None:
+        warn_of_lost_precision(lost, "metropolis_hastings")
     return Empirical(table, num_chains=chains)
 
 

@@ -159,6 +159,22 @@ def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) 
         )
 
 
+def warn_of_lost_precision(lost: str, remedy: str) -> None:
+    """Warns that JAX computes too roughly: ``lost`` says where (see :mod:`ppl_jax.infer.precision`)."""
+    warnings.warn(
+        f"JAX's {_float_name()} will not do for this model: {lost}. Set jax.config.update('jax_enable_x64', True), use "
+        f"{remedy}, or write the model in variables of order 1 (subtract what is large and known).",
+        RuntimeWarning,
+        stacklevel=callers_level(),
+    )
+
+
+def _float_name() -> str:
+    import jax.numpy as jnp  # who warns uses JAX already
+
+    return jnp.result_type(float).name
+
+
 def check_weights(table: TraceTable, log_weights: np.ndarray, finished: Any = None) -> None:
     """Raises DegenerateWeightsError, naming the sites to blame, if all weights are zero or one is NaN or infinite."""
     if len(log_weights) == 0:

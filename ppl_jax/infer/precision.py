@@ -1,0 +1,98 @@
+"""What a model loses when JAX runs it in single precision: some of the traces, computed again on the host in double.
+
+JAX's default is float32, whose numbers near 1.6e9 are 128 apart. A model of time stamps, of counts in the billions, or of
+millions of data would give a posterior that is wrong without a sign of it. So the host runs the model again with the
+values that the device drew, and its importance weights and the grain of the draws are compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ppl_jax.errors import describe_site
+from ppl_jax.execution import Execution, execute
+from ppl_jax.infer.host import Job
+from ppl_jax.primitives import Site
+from ppl_jax.storage import TraceTable
+from ppl_jax.streams import Stream
+from ppl_jax.traces import Trace
+
+COMPARED = 16  # traces
+_WEIGHT_ERROR = 0.02  # of a log weight: less than what a few thousand samples tell apart
+_GRAIN = 1e-2  # distance of neighbouring numbers, in standard deviations of a draw
+
+
+class _Repeated(Execution):
+    """An execution that takes its draws from a trace of the device; ``lost`` says where their grain is too coarse."""
+
+    __slots__ = ("lost", "trace")
+
+    def __init__(self, job: Job, trace: Trace):
+        super().__init__(Stream(job.seed), job.observations, job.score, job.likelihood_importance)
+        self.trace = trace
+        self.lost: str | None = None
+
+    def settle_latent(self, site: Site) -> None:
+        """Takes the value, and weighs its proposal."""
+        site.value = self._drawn(site)
+        if site.proposal is not None:
+            self.log_weight += site.log_weight
+
+    def settle_observed(self, site: Site) -> None:
+        """Weighs a datum; takes what was simulated."""
+        if site.value is None and not self.score:
+            site.value = self._drawn(site)
+        else:
+            super().settle_observed(site)
+
+    def _drawn(self, site: Site) -> Any:
+        value = self.trace.sites[len(self.sites) - 1].value
+        if self.lost is None and is_coarse(site.proposal or site.distribution, value):
+            self.lost = f"the {describe_site(site)} draws {value!r} from {site.proposal or site.distribution!r}"
+        return value
+
+
+def is_coarse(distribution: Any, value: Any) -> bool:
+    """Whether JAX's numbers near a drawn value are too far apart, or end too soon, for its distribution."""
+    try:
+        stddev, mean = np.asarray(distribution.stddev), np.asarray(distribution.mean)
+    except NotImplementedError:
+        return False
+    known = np.isfinite(stddev) & np.isfinite(mean) & (stddev > 0.0)
+    with np.errstate(invalid="ignore"):
+        if distribution.discrete:
+            last = jnp.iinfo(jnp.result_type(int)).max
+            coarse = mean + 10.0 * stddev > last
+        else:
+            coarse = np.abs(value) * float(jnp.finfo(jnp.result_type(float)).eps) > _GRAIN * stddev
+    return bool(np.any(known & coarse))
+
+
+def lost_precision(table: TraceTable, log_weights: np.ndarray, job: Job) -> str | None:
+    """What the device computed too roughly in the first traces of a table; None if nothing was found.
+
+    Args:
+      table: traces that JAX made of ``job``.
+      log_weights: of these, float64 (n,).
+      job: the model, its observations and handlers.
+
+    Returns:
+      The end of a sentence, for a person. None also where the host cannot run the model, so that nothing is known.
+    """
+    for trace, log_weight in zip(table[:COMPARED], log_weights[:COMPARED].tolist(), strict=True):
+        execution = _Repeated(job, trace)
+        try:
+            execute(execution, job.model, job.ambient)
+        except Exception:  # of a model written for JAX alone, whatever it raises
+            return None
+        if len(execution.sites) != len(trace.sites):
+            return None
+        if execution.lost is not None:
+            return execution.lost
+        exact = execution.log_weight
+        if np.isfinite(exact) and not abs(log_weight - exact) <= _WEIGHT_ERROR:
+            return f"the log weight of a trace is {exact:.6g} and came out as {log_weight:.6g}"
+    return None
