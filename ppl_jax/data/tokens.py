@@ -231,8 +231,8 @@ class Encoder:
                 f"{'at most ' if varies else ''}shape {expected}.",
                 "Give a larger 'length' in observe_embeddings."
                 if varies
-                else "Train on traces whose observations have one shape. Where the number of elements varies, embed it as "
-                f"a set or sequence and say how many there can be: observe_embeddings={{'{name}': {{'kind': 'set', "
+                else "Train on traces whose observations have one shape. Where the number of elements varies, embed it "
+                f"as a set or sequence and say how many there can be: observe_embeddings={{'{name}': {{'kind': 'set', "
                 "'length': 100}}; else pad it in the model.",
             )
         return numbers.start, numbers.shape
