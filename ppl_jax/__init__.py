@@ -19,6 +19,7 @@ from ppl_jax.errors import (
     ObservationError,
     ParameterError,
     PPLError,
+    ScopeError,
     SimulatorError,
     StorageError,
     SupportError,
@@ -36,6 +37,7 @@ from ppl_jax.infer import (
 )
 from ppl_jax.primitives import Site, factor, observe, sample, tag
 from ppl_jax.remote import RemoteModel
+from ppl_jax.scopes import rejection_scope
 from ppl_jax.traces import Trace, TraceType
 from ppl_jax.train import train
 
@@ -43,7 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # the language
-    "sample", "observe", "factor", "tag", "distributions", "handlers",
+    "sample", "observe", "factor", "tag", "rejection_scope", "distributions", "handlers",
     # the engines
     "prior", "importance_sampling", "metropolis_hastings", "nuts", "smc", "Lightweight", "RandomWalk",
     # inference compilation
@@ -56,7 +58,7 @@ __all__ = [
     "Empirical", "Site", "Trace", "TraceType", "diagnostics",
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
-    "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError",
+    "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "ScopeError",
     "MissingPackageError", "InterruptedRunWarning",
 ]  # fmt: skip
 

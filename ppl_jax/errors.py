@@ -51,7 +51,7 @@ class SiteError(PPLError):
 
 
 class ObservationError(SiteError, ValueError):
-    """An observed value is missing, NaN, of the wrong shape or of the wrong type."""
+    """An observed value is missing, NaN, of the wrong shape or type, or stands in a rejection scope."""
 
 
 class UnknownObservationError(PPLError, KeyError):
@@ -80,6 +80,10 @@ class DegenerateWeightsError(PPLError, ValueError):
 
 class NoLatentsError(PPLError, ValueError):
     """The model has no controlled latent variable for the engine to move."""
+
+
+class ScopeError(PPLError, RuntimeError):
+    """A rejection scope was used outside its with statement, or its loop is not one that can be run again."""
 
 
 class ModelError(PPLError, RuntimeError):
@@ -121,6 +125,22 @@ def describe_site(site: Any) -> str:
         left_out = f"... {len(calls) - 2 * _CALLS_SHOWN} calls more ..."
         calls = [*calls[:_CALLS_SHOWN], left_out, *calls[-_CALLS_SHOWN:]]
     return f"{site.kind} site{name} at {'; '.join(calls)} (instance {site.instance})"
+
+
+def describe_scope(key: tuple[str, str]) -> str:
+    """One phrase that identifies a rejection scope, of an address and a name or "", to a person."""
+    name = f" '{key[1]}'" if key[1] else ""
+    return f"the rejection scope{name} at {key[0]}"
+
+
+def observed_in_scope(site: Any, key: tuple[str, str]) -> ObservationError:
+    """The error of a site that weighs the execution within a rejection scope."""
+    what = "it weighs the execution" if site.kind == "factor" else "it is observed"
+    return ObservationError(
+        site,
+        f"{what} within {describe_scope(key)}, and the passes of a loop must not depend on data.",
+        "Move it behind the scope; or leave the scope out, so that every pass belongs to the trace.",
+    )
 
 
 _CALLS_SHOWN = 3  # of a long address, at its beginning and at its end

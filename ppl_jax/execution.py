@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ppl_jax.addresses import error_site
-from ppl_jax.errors import ModelError, ObservationError, ParameterError, PPLError, describe_site
+from ppl_jax.errors import ModelError, ObservationError, ParameterError, PPLError, describe_site, observed_in_scope
 from ppl_jax.primitives import (
     FACTOR,
     TAG,
@@ -17,9 +17,19 @@ from ppl_jax.primitives import (
     total_log_prob,
 )
 from ppl_jax.streams import Stream
-from ppl_jax.traces import Trace
+from ppl_jax.traces import Scope, Trace
 
 NO_DATA: Mapping[str, Any] = {}
+
+
+class Mark(NamedTuple):
+    """Where a pass of a rejection scope begins: numbers of sites, scopes and open scopes, and the weight so far."""
+
+    scope: Any
+    sites: int
+    log_weight: Any
+    scopes: int
+    loops: int
 
 
 class Execution:
@@ -30,9 +40,23 @@ class Execution:
       observations: data by name; they win over values given in the model.
       score: False for a prior run: observes without data are drawn and nothing is weighed.
       likelihood_importance: exponent of the likelihood in the weight (tempering).
+
+    Attributes:
+      loops: how many rejection scopes are open.
+      scopes: the rejection scopes of the execution so far, in the order in which they began.
     """
 
-    __slots__ = ("counts", "likelihood_importance", "log_weight", "observations", "rng", "score", "sites")
+    __slots__ = (
+        "counts",
+        "likelihood_importance",
+        "log_weight",
+        "loops",
+        "observations",
+        "rng",
+        "scopes",
+        "score",
+        "sites",
+    )
 
     def __init__(
         self,
@@ -48,6 +72,8 @@ class Execution:
         self.sites: list[Site] = []
         self.counts: dict[str, int] = {}
         self.log_weight = 0.0
+        self.loops = 0
+        self.scopes: list[Scope] = []
 
     def process(self, site: Site) -> None:
         address = site.address
@@ -58,6 +84,8 @@ class Execution:
         if kind is TAG:
             return
         if kind is FACTOR:
+            if self.loops:
+                self.refuse_in_scope(site)
             if self.score:
                 self.log_weight += self.likelihood_importance * site.log_prob
             return
@@ -65,6 +93,8 @@ class Execution:
             site.value = check_value(site, self.observations[site.name])
             site.observed = True
         if site.observed:
+            if self.loops:
+                self.refuse_in_scope(site)
             self.settle_observed(site)
         elif site.value is None:
             self.settle_latent(site)
@@ -102,19 +132,41 @@ class Execution:
     def postprocess(self, site: Site) -> None:
         pass
 
-    def mark(self) -> Any:
-        """What ``rewind`` needs to come back here, the beginning of a pass of a rejection loop."""
-        return len(self.sites), dict(self.counts), self.log_weight
+    def refuse_in_scope(self, site: Site) -> None:
+        """Raises the error of a site that weighs the execution within a rejection scope."""
+        raise observed_in_scope(site, next(scope.key for scope in reversed(self.scopes) if scope.last < 0))
+
+    def mark(self, scope: Any) -> Any:
+        """What ``rewind`` needs to come back here, the beginning of a pass of a rejection scope (an OpenScope)."""
+        if scope.rejected == 0:
+            self.loops += 1
+            self.scopes.append(Scope(scope.key, len(self.sites), -1, 0))
+        return Mark(scope, len(self.sites), self.log_weight, len(self.scopes), self.loops)
 
     def rewind(self, mark: Any) -> None:
         """Forgets the sites since the mark, a pass that was rejected.
 
         What its draws weigh by their proposals stays in the weight: they steered the loop.
         """
-        count, counts, log_weight = mark
-        self.log_weight = log_weight + sum(site.log_weight for site in self.sites[count:] if site.is_latent)
-        del self.sites[count:]
-        self.counts = dict(counts)
+        rejected = self.sites[mark.sites :]
+        self.log_weight = mark.log_weight + sum(site.log_weight for site in rejected if site.is_latent)
+        for site in rejected:
+            self.counts[site.address] -= 1
+        del self.sites[mark.sites :], self.scopes[mark.scopes :]
+        self.loops = mark.loops
+
+    def leave(self, mark: Any) -> None:
+        """The scope of which this is the first mark ends."""
+        scope = self.scopes[mark.scopes - 1]
+        self.scopes[mark.scopes - 1] = scope._replace(last=len(self.sites), rejected=mark.scope.rejected)
+        self.loops = mark.loops - 1
+
+    def finished_scopes(self) -> tuple[Scope, ...]:
+        """The scopes at the end of the execution; one that a simulator left open ends there."""
+        if not self.scopes:
+            return ()
+        end = len(self.sites)
+        return tuple(scope if scope.last >= 0 else scope._replace(last=end) for scope in self.scopes)
 
 
 def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ()) -> Trace:
@@ -138,7 +190,7 @@ def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ())
             f"{execution.rng.seed}). Reproduce it with ppl_jax.handlers.seed(model, seed={execution.rng.seed}, "
             f"index={execution.rng.index})()."
         ) from error
-    return Trace(execution.sites, result, execution.log_weight)
+    return Trace(execution.sites, result, execution.log_weight, execution.finished_scopes())
 
 
 def progress_of(execution: Execution) -> str:

@@ -8,6 +8,7 @@ once. Inner handlers see a site first; the engine is always outermost.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from ppl_jax.distributions.base import Distribution
-from ppl_jax.errors import PPLError, SupportError
+from ppl_jax.errors import PPLError, SiteError, SupportError
 from ppl_jax.primitives import FACTOR, SAMPLE, Site, check_value, pop, push
 from ppl_jax.streams import Stream, check_seed
 from ppl_jax.traces import Trace
@@ -68,14 +69,14 @@ class Handler:
 
     def __enter__(self) -> Any:
         messenger = self.messenger()
-        push(messenger, _with_statement(sys._getframe(1)))
+        push(messenger, with_statement(sys._getframe(1)))
         return messenger
 
     def __exit__(self, *exception: object) -> None:
         pop()
 
 
-def _with_statement(frame: FrameType) -> FrameType:
+def with_statement(frame: FrameType) -> FrameType:
     """The frame of the with statement that ``frame`` enters, perhaps by way of an ExitStack."""
     while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
         frame = frame.f_back
@@ -132,7 +133,7 @@ class _TraceMessenger(Messenger):
     def postprocess(self, site: Site) -> None:
         self.sites.append(site)
 
-    def mark(self) -> Any:
+    def mark(self, scope: Any) -> Any:
         """See :meth:`ppl_jax.execution.Execution.mark`."""
         return len(self.sites), dict(self.counts)
 
@@ -256,7 +257,7 @@ class _ReplayMessenger(Messenger):
             if earlier is not None and reusable(earlier, site):
                 site.value = earlier.value
 
-    def mark(self) -> Any:
+    def mark(self, scope: Any) -> Any:
         """See :meth:`ppl_jax.execution.Execution.mark`."""
         return dict(self.counts), self.values
 
@@ -364,9 +365,10 @@ class _ProposeMessenger(Messenger):
 
     def process(self, site: Site) -> None:
         if _is_open(site) and site.control and not self.loops:
-            site.proposal = self.propose(site)
+            proposal = self.propose(site)
+            site.proposal = None if proposal is None else checked_proposal(site, proposal)
 
-    def mark(self) -> Any:
+    def mark(self, scope: Any) -> Any:
         """See :meth:`ppl_jax.execution.Execution.mark`."""
         self.loops += 1
         return self.loops - 1
@@ -378,6 +380,31 @@ class _ProposeMessenger(Messenger):
     leave = rewind
 
 
+def checked_proposal(site: Site, proposal: Any) -> Distribution:
+    """A distribution to draw the site's value from; one of numpyro's becomes ours.
+
+    Raises:
+      SiteError: it is none, of another shape, or has densities where the prior has probabilities: weights of such
+        draws would be numbers without meaning.
+    """
+    if not isinstance(proposal, Distribution) and type(proposal).__module__.startswith("numpyro."):
+        from ppl_jax.distributions.from_numpyro import from_numpyro
+
+        proposal = from_numpyro(proposal)
+    if not isinstance(proposal, Distribution):
+        problem = f"the proposal is {proposal!r}, which is no distribution."
+        raise SiteError(site, problem, "Return one of ppl_jax.distributions, or None for the prior.")
+    prior = site.distribution
+    if proposal.shape != prior.shape:
+        problem = f"the proposal {proposal!r} has shape {proposal.shape}, but {prior!r} has shape {prior.shape}."
+        raise SiteError(site, problem, "Propose values of the prior's shape.")
+    if proposal.discrete != prior.discrete:
+        kinds = ("continuous", "discrete") if prior.discrete else ("discrete", "continuous")
+        problem = f"the proposal {proposal!r} is {kinds[0]}, but {prior!r} is {kinds[1]}."
+        raise SiteError(site, problem, f"Propose from a {kinds[1]} distribution.")
+    return proposal
+
+
 @dataclass(frozen=True)
 class propose(Handler):  # noqa: N801
     """Draws controlled latents from ``proposal(site)`` in place of the prior; the importance weight is corrected.
@@ -386,6 +413,9 @@ class propose(Handler):  # noqa: N801
       model: the model, or None in a with statement.
       proposal: function of the Site giving a Distribution of the same shape and at least the same support, or None
         for the prior.
+
+    Raises:
+      SiteError: at the site, if it gives something else.
     """
 
     proposal: Callable[[Site], Distribution | None] = field(default=lambda site: None)
@@ -409,8 +439,11 @@ class inflate(Handler):  # noqa: N801
     scale: float = 3.0
     names: Any = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1.0 <= self.scale < math.inf:
+            raise ValueError(f"inflate: scale must be finite and at least 1, got {self.scale!r}.")
+
     def messenger(self) -> _ProposeMessenger:
-        if not self.scale >= 1.0:
-            raise ValueError(f"inflate: scale must be at least 1, got {self.scale!r}.")
         applies = _predicate(self.names)
         return _ProposeMessenger(lambda site: site.distribution.inflated(self.scale) if applies(site) else None)

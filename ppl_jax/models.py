@@ -22,6 +22,7 @@ from ppl_jax.handlers import Handler
 from ppl_jax.primitives import Site
 from ppl_jax.storage import RowLayout, TraceTable
 from ppl_jax.streams import CountedStream
+from ppl_jax.traces import Scope
 
 
 class Request(NamedTuple):
@@ -38,15 +39,6 @@ class Request(NamedTuple):
     observations: Mapping[str, Any]
     score: bool = True
     likelihood_importance: float = 1.0
-
-
-class Scope(NamedTuple):
-    """A rejection loop in an execution: its sites are ``first`` ... ``last`` - 1; ``rejected`` passes are left out."""
-
-    key: tuple[str, str]
-    first: int
-    last: int
-    rejected: int
 
 
 class Record(NamedTuple):

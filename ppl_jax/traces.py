@@ -17,6 +17,15 @@ class TraceType(NamedTuple):
     draws: tuple[tuple[str, str], ...]
 
 
+class Scope(NamedTuple):
+    """A rejection loop in an execution: its sites are ``first`` ... ``last`` - 1; ``rejected`` passes are left out."""
+
+    key: tuple[str, str]
+    first: int
+    last: int
+    rejected: int
+
+
 class Trace:
     """One execution: its sites in the order in which they were met, and what the model returned.
 
@@ -27,11 +36,19 @@ class Trace:
       sites: tuple of Site.
       result: the model's return value.
       log_importance_weight: natural logarithm of the unnormalised weight under the engine that made the trace.
+      scopes: the rejection loops, in the order in which they began; known as long as the trace was not stored.
     """
 
-    __slots__ = ("_log_importance_weight", "result", "sites")
+    __slots__ = ("_log_importance_weight", "result", "scopes", "sites")
 
-    def __init__(self, sites: Sequence[Site], result: Any = None, log_importance_weight: float | None = None):
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        result: Any = None,
+        log_importance_weight: float | None = None,
+        scopes: Sequence[Scope] = (),
+    ):
+        self.scopes = scopes
         self.sites: Sequence[Site] = sites
         self.result = result
         self._log_importance_weight = log_importance_weight

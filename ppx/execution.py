@@ -15,7 +15,7 @@ from ppx import messages as m
 from ppx.constants import Capability, SiteKind
 from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
 from ppx.positions import PositionedStream
-from ppx.recording import Recorder, Replayed, SiteNumbers
+from ppx.recording import Recorder, Replayed, Scope, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, is_plain
 
 
@@ -247,6 +247,20 @@ class RecordedExecution(Execution):
             site.value = distribution.sample(self.rng)
         values = as_numbers(site.value)
         recorder.add(record, () if values is None else values[1], parameters)
+
+    def mark(self, scope: Any) -> Scope:
+        """A pass of a rejection scope (an OpenScope of ppl_jax) begins."""
+        if scope.rejected:
+            return self.recorder.scopes[-1]
+        return self.recorder.begin(*scope.key)
+
+    def rewind(self, mark: Scope) -> None:
+        """The pass is rejected."""
+        self.recorder.reject(mark)
+
+    def leave(self, mark: Scope) -> None:
+        """The pass is accepted."""
+        self.recorder.end(mark)
 
     def ask(self, site: Statement, number: int, parameters: list[float]) -> Any:
         """Asks for a value; what was recorded before travels with the question."""

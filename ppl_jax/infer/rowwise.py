@@ -17,12 +17,12 @@ import numpy as np
 
 from ppl_jax.distributions.layouts import rebuild
 from ppl_jax.infer.kernels import Kernel
-from ppl_jax.models import Record, Request, Reruns, Scope
+from ppl_jax.models import Record, Request, Reruns
 from ppl_jax.primitives import FACTOR, SAMPLE, TAG, Site, total_log_prob
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
 from ppl_jax.storage.layouts import SiteLayout
 from ppl_jax.streams import CountedStream
-from ppl_jax.traces import Trace
+from ppl_jax.traces import Scope, Trace
 
 Key = tuple[str, int]  # address and instance
 

@@ -19,7 +19,7 @@ from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.delta import Delta
 from ppl_jax.distributions.device import draw
 from ppl_jax.distributions.mixture import Mixture
-from ppl_jax.errors import ObservationError, PPLError, UntraceableModelError
+from ppl_jax.errors import ObservationError, PPLError, UntraceableModelError, describe_scope
 from ppl_jax.execution import Execution, progress_of
 from ppl_jax.primitives import FACTOR, TAG, Site, run_under
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
@@ -104,6 +104,10 @@ class SymbolicExecution(Execution):
             return
         site.value = self.fresh(site.proposal or site.distribution)
         self.settle_fixed(site)
+
+    def mark(self, scope: Any) -> Any:
+        """Refuses a rejection scope, whose number of passes no compiled function has."""
+        raise PPLError(f"{describe_scope(scope.key)} has a random number of passes")
 
     def fresh(self, distribution: Distribution) -> Any:
         """A draw of the current site, of which the randomness depends on run, site's number and execution's number.

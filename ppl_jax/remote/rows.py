@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_jax.distributions.layouts import rebuild
-from ppl_jax.models import Scope
+from ppl_jax.errors import observed_in_scope
 from ppl_jax.primitives import FACTOR, OBSERVE, SAMPLE, TAG, Site, check_value
 from ppl_jax.storage import RowLayout
 from ppl_jax.storage.layouts import SiteLayout
 from ppl_jax.storage.templates import FLOAT, NONE
+from ppl_jax.traces import Scope
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.errors import MalformedMessage
@@ -104,7 +105,7 @@ class Form:
       numbers: site number of each site of the layout.
 
     Raises:
-      ObservationError: data do not fit the site that has their name.
+      ObservationError: data do not fit the site that has their name; a site in a rejection scope is observed.
     """
 
     def __init__(self, row_type: RowType, numbers: Sequence[int], observations: Mapping[str, Any], row: np.ndarray):
@@ -126,6 +127,10 @@ class Form:
                 supplied.extend(range(slot.value, slot.distribution))
             sites.append(_site_layout(site, instance, is_data))
             columns.append(np.arange(slot.value, slot.end))
+        for key, first, last, _ in walk.scopes:
+            for inside in sites[first:last]:
+                if inside.observed:
+                    raise observed_in_scope(inside, key)
         result, template = walk.result, NONE
         if result is not None and result[0].shape is not None:
             template = _template(result[0].shape)

@@ -15,6 +15,7 @@ from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.layouts import FAMILIES, is_discrete, rebuild
 from ppl_jax.errors import ParameterError, RemoteParameterError, UntraceableModelError
 from ppl_jax.primitives import SAMPLE, Site, factor, frames, observe, sample, send, tag
+from ppl_jax.scopes import OpenScope
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.errors import MalformedMessage
@@ -233,48 +234,33 @@ def raise_statement(spoken: Spoken) -> None:
 
 
 class Scopes:
-    """The rejection scopes of an execution that are open, and how handlers forget a pass that was rejected.
-
-    A messenger takes part by the methods ``mark()``, what it must know to come back here, ``rewind(mark)``, and, where
-    it needs to know, ``leave(mark)``, with the mark of the scope's beginning.
-    """
+    """The rejection scopes of an execution that are open; see :mod:`ppl_jax.scopes` for what they do."""
 
     __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        self._open: list[tuple[tuple[str, str], list, list]] = []  # key, marks of the scope and of its present pass
+        self._open: list[OpenScope] = []
 
-    def mark(self, statement: Statement) -> None:
+    def begin(self, statement: Statement) -> None:
         """ScopeBegin."""
-        marks = _marks()
-        self._open.append((_key(statement), marks, marks))
+        self._open.append(OpenScope(statement.address, statement.name or "", local=False))
 
     def reject(self, statement: Statement) -> None:
         """ScopeReject: handlers forget everything since the scope's present pass began; inner scopes go with it."""
-        while self._open and self._open[-1][0] != _key(statement):
+        key = (statement.address, statement.name or "")
+        while self._open and self._open[-1].key != key:
             self._open.pop()
         if not self._open:
             raise MalformedMessage("a pass of a scope was rejected that is not open", statement.address)
-        key, first, marks = self._open.pop()
-        for messenger, mark in marks:
-            messenger.rewind(mark)
-        self._open.append((key, first, _marks()))
+        self._open[-1].reject()
 
-    def end(self, statement: Statement) -> None:
-        """ScopeEnd."""
+    def end(self, spoken: Spoken) -> None:
+        """ScopeEnd, which says how many passes were rejected: those without draws were never heard of."""
         if not self._open:
-            raise MalformedMessage("a scope ended that is not open", statement.address)
-        for messenger, mark in self._open.pop()[1]:
-            if hasattr(messenger, "leave"):
-                messenger.leave(mark)
-
-
-def _key(statement: Statement) -> tuple[str, str]:
-    return statement.address, statement.name or ""
-
-
-def _marks() -> list:
-    return [(frame.messenger, frame.messenger.mark()) for frame in frames() if hasattr(frame.messenger, "mark")]
+            raise MalformedMessage("a scope ended that is not open", spoken.statement.address)
+        scope = self._open.pop()
+        scope.rejected = int(spoken.value[0])
+        scope.leave()
 
 
 def raise_all(spoken: tuple[Spoken, ...], scopes: Scopes) -> Any:
@@ -285,11 +271,11 @@ def raise_all(spoken: tuple[Spoken, ...], scopes: Scopes) -> Any:
         if kind == SiteKind.RESULT:
             result = said.statement.value(said.value)
         elif kind == SiteKind.SCOPE_BEGIN:
-            scopes.mark(said.statement)
+            scopes.begin(said.statement)
         elif kind == SiteKind.SCOPE_REJECT:
             scopes.reject(said.statement)
         elif kind == SiteKind.SCOPE_END:
-            scopes.end(said.statement)
+            scopes.end(said)
         else:
             raise_statement(said)
     return result

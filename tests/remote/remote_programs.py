@@ -82,6 +82,41 @@ def nested():
     return x + y
 
 
+def two_loops():
+    """Two loops one behind the other; their draws have one address, and of the second some passes draw nothing."""
+    total = ppl.sample(dist.Uniform(-1.0, 1.0), name="shift")
+    for attempts in (0, 2):
+        with ppl.rejection_scope("loop") as scope:
+            for _ in range(attempts):
+                scope.reject()
+            while (x := ppl.sample(dist.Normal(0.5, 1.0), name="x")) < 0.0:
+                scope.reject()
+            total += x
+    ppl.observe(dist.Normal(total, 1.0), name="y")
+    return total
+
+
+def observes_in_scope():
+    """Bad use of a scope."""
+    ppl.sample(dist.Normal(0.0, 1.0))
+    with ppl.rejection_scope("loop"):
+        ppl.observe(dist.Normal(0.0, 1.0), 0.3, name="there")
+
+
+def factors_in_scope():
+    """Bad use of a scope."""
+    ppl.sample(dist.Normal(0.0, 1.0))
+    with ppl.rejection_scope("loop"):
+        ppl.factor(-1.0, name="there")
+
+
+def draws_in_scope():
+    """A scope whose draw may be given data."""
+    ppl.sample(dist.Normal(0.0, 1.0))
+    with ppl.rejection_scope("loop"):
+        ppl.sample(dist.Normal(0.0, 1.0), name="there")
+
+
 def forgotten():
     """An observe of which nobody has the value, met in some executions only."""
     if ppl.sample(dist.Uniform(0.0, 1.0), name="u") > 0.9:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import remote_programs
 from remote_programs import TRUNCATED_DATA
 from remote_simulators import simulator
 from scipy import stats
@@ -9,6 +10,8 @@ from scipy import stats
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
+from ppl_jax.execution import Execution, execute
+from ppl_jax.streams import Stream
 
 
 def exact_moments():
@@ -112,3 +115,50 @@ def test_without_the_extension_every_pass_is_there():
         posterior = ppl.importance_sampling(model, TRUNCATED_DATA, 500, seed=6, progress=False)
     check_mean(posterior, posterior.effective_sample_size)
     assert max(trace.latents[-1].instance for trace in posterior) > 2
+
+
+# -- the same model here and there -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("program", "data"), [("truncated", TRUNCATED_DATA), ("nested", {"data": 1.0}), ("two_loops", {"y": 0.3})]
+)
+def test_a_model_is_the_same_here_and_in_a_simulator(program, data):
+    """Sites, addresses, instances, scopes with the number of rejected passes, weights: from the same seed the same."""
+    here = getattr(remote_programs, program)
+    with simulator(program) as there:
+        for index in range(40):
+            mine, theirs = (
+                execute(Execution(Stream(6, index), data, score=True), model) for model in (here, there)
+            )  # the simulator is asked for every draw
+            assert [
+                (s.kind, s.address, s.instance, s.name, s.value, s.control) for s in mine.sites
+            ] == [(s.kind, s.address, s.instance, s.name, s.value, s.control) for s in theirs.sites]  # fmt: skip
+            assert mine.scopes == theirs.scopes
+            assert mine.log_importance_weight == pytest.approx(theirs.log_importance_weight, abs=1e-12)
+        engines = [
+            lambda model: ppl.importance_sampling(model, data, 300, seed=7, progress=False),  # it draws by itself
+            lambda model: ppl.metropolis_hastings(model, data, 100, burn_in=20, seed=8, progress=False),
+            lambda model: ppl.smc(model, data, 40, seed=9, progress=False),
+        ]
+        for engine in engines:
+            mine, theirs = engine(here), engine(there)
+            assert [[s.value for s in trace.sites] for trace in mine] == [
+                [s.value for s in trace.sites] for trace in theirs
+            ]
+            np.testing.assert_allclose(mine.log_weights, theirs.log_weights, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["rows", "statements"])
+@pytest.mark.parametrize(
+    ("program", "data", "what"),
+    [
+        ("observes_in_scope", {}, "is observed"),
+        ("factors_in_scope", {}, "weighs"),
+        ("draws_in_scope", {"there": 0.3}, "is observed"),
+    ],
+)
+def test_nothing_is_observed_or_weighed_in_a_scope(simulators, program, data, what, by):
+    model = simulators(program)
+    with pytest.raises(ppl.ObservationError, match=rf"'there' at .*it {what}.* within the rejection scope 'loop'"):
+        ppl.importance_sampling(model if by == "rows" else (lambda: model()), data, 20, progress=False)
