@@ -39,6 +39,7 @@ def train(
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
+    log_dir: str | Path | None = None,
     network: Network | None = None,
     num_workers: int = 1,
     backend: str = "host",
@@ -52,8 +53,8 @@ def train(
         TraceTable, gone through in random order as often as needed.
       num_traces: how many traces to train on.
       observe_embeddings: name -> how the observation is embedded: ``{"dim": 64}``, with "kind" one of "mlp", "cnn2d",
-        "cnn3d"; or a Flax linen module. None embeds all named observes with the default. A name may also be a sample
-        that will be conditioned on.
+        "cnn3d", "set", "sequence" (see :class:`ppl_jax.nn.Embedding`); or a Flax linen module. None embeds all named
+        observes with the default. A name may also be a sample that will be conditioned on.
       core: "lstm", "feedforward", "transformer", or one of ``ppl_jax.nn.LSTM(width=512)`` and the like.
       mixture_components: of the proposals of draws that are not choices.
       prior_share: probability of proposing from the prior, in [0, 1); bounds the weight of a draw by its inverse.
@@ -68,6 +69,8 @@ def train(
       checkpoint: a folder in which the training is kept; if it holds one, that training goes on, bit for bit as if it
         had never stopped.
       checkpoint_every: steps between checkpoints.
+      log_dir: a folder for TensorBoard, of this training alone: losses, learning rate and traces a second, by step. A
+        training that goes on from a checkpoint goes on there too.
       network: a network to train further; ``observe_embeddings`` and ``core`` are then its own.
       num_workers: processes that run the model; does not change the result.
       backend: "host", or "jax" for models that JAX can trace.
@@ -83,7 +86,8 @@ def train(
       NoLatentsError: no latent for which a network can propose.
       TrainingError: the loss is not finite in many steps in a row.
       ModelError: the model raised.
-      MissingPackageError: the extra "train" is not installed.
+      StorageError: a checkpoint or log cannot be read or written.
+      MissingPackageError: the extra "train" is not installed, or with ``log_dir`` "tensorboard".
     """
     try:
         from ppl_jax.trainer import Settings, prepare  # only who trains needs Flax, optax and orbax
@@ -107,4 +111,6 @@ def train(
     )
     if checkpoint is not None:
         trainer.keep_in(checkpoint)
+    if log_dir is not None:
+        trainer.log_to(log_dir)
     return trainer.run(progress)

@@ -44,6 +44,7 @@ from ppl_jax.nn.optimisers import direction, rates, step_of
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
 from ppl_jax.streams import check_seed, derive_seed
+from ppl_jax.training_log import TrainingLog
 
 _TRAINING, _VALIDATION, _PARAMETERS, _GROWTH = range(4)  # labels of derived seeds
 _PATIENCE_WITH_NAN = 50  # steps in a row that may be skipped
@@ -175,6 +176,7 @@ class Trainer:
         self.step, self.num_skipped = 0, 0
         self.num_compilations = 0
         self._checkpoints: Checkpoints | None = None
+        self._log: TrainingLog | None = None
         self._make_room(self.encoder.encode(look)[0])
         if self.sites.num_rows == 1:
             raise NoLatentsError(
@@ -279,6 +281,9 @@ class Trainer:
             if isinstance(error, TrainingError):
                 error.network = self.network()
             raise
+        finally:
+            if self._log is not None:
+                self._log.close()
         self.checkpoint()
         if self.num_skipped:
             warnings.warn(
@@ -296,6 +301,8 @@ class Trainer:
             self.history.append(((step + 1) * self.settings.batch_size, number_or_nan, math.nan))
             bar.set_postfix_str(f"loss {number_or_nan:.3f}", refresh=False)
             bar.update(number)
+            if self._log is not None:
+                self._log.step(step + 1, number, number_or_nan, float(self.rates(step)))
             if not math.isfinite(number_or_nan):
                 self.num_skipped += 1
                 if int(self.state.skipped) >= _PATIENCE_WITH_NAN:
@@ -311,6 +318,8 @@ class Trainer:
         held_out = self.validate()
         traces, value, _ = self.history[-1]
         self.history[-1] = (traces, value, held_out)
+        if self._log is not None:
+            self._log.validation(self.step, held_out)
         patience = self.settings.patience
         if patience is None:
             return False
@@ -377,6 +386,10 @@ class Trainer:
         self.history = [tuple(row) for row in data["history"]]
         self.shapes.known = {tuple(shape) for shape in data["shapes"]}
         self.validation_shapes.known = {tuple(shape) for shape in data["validation_shapes"]}
+
+    def log_to(self, path: str | Path) -> None:
+        """Writes a log for TensorBoard to a folder; it goes on from the present step, so ``keep_in`` comes first."""
+        self._log = TrainingLog(path, self.step)
 
     def checkpoint(self) -> None:
         """Writes a checkpoint, where one is wanted and there is anything new."""

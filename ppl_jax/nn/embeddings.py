@@ -233,12 +233,13 @@ class Observer(nn.Module):
 def _batched(embedding: Embedding, name: str) -> nn.Module:
     """The module of a kind for several observations at once, each with parameters of its own."""
     varying = embedding.length is not None
-    kind, settings = {
+    modules: dict[str, tuple[Any, dict[str, Any]]] = {
         "mlp": (MLP, {}),
         "cnn2d": (CNN, {"spatial": 2}),
         "cnn3d": (CNN, {"spatial": 3}),
         "set": (Set, {"varying": varying}),
         "sequence": (Sequence, {"varying": varying}),
-    }[embedding.kind]
+    }
+    kind, settings = modules[embedding.kind]
     many: Any = nn.vmap(kind, variable_axes={"params": 0}, split_rngs={"params": True})
     return many(embedding.dim, name=name, **settings)
