@@ -95,8 +95,8 @@ def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path, monkeypatch):
     with pytest.warns(RuntimeWarning, match="No space left on device.*goes on without it"):
         log.step(1, 64, 0.5, 1e-3)
     log.step(2, 64, 0.5, 1e-3)
-    log.close()
     assert full.call_count == 1
+    log.close()
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
