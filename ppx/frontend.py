@@ -28,6 +28,7 @@ from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, acti
 from ppx.encoding import Encoder
 from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
 from ppx.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
+from ppx.forks import Original, asked_for
 from ppx.forms import Decoder
 from ppx.positions import streams_of
 from ppx.recording import Batch, SiteNumbers
@@ -57,7 +58,7 @@ class FrontEnd:
         so, by PPX_STOP_WITH_PARENT=1.
 
     Attributes:
-      endpoint: where it is bound.
+      endpoint: where it is bound, or will be.
       active: the capabilities of the present connection.
     """
 
@@ -79,9 +80,16 @@ class FrontEnd:
         self.capabilities = capabilities
         self._stop = threading.Event()
         self._in_model = False
-        self._channel = FrontEndChannel(endpoint, curve, self._is_stopped)
-        self.endpoint = self._channel.endpoint
+        self._curve = curve
+        self._forks = asked_for()
+        self.endpoint = endpoint
+        if self._forks is None:
+            self._bind(endpoint)
         self._begin(Capability(0))
+
+    def _bind(self, endpoint: str) -> None:
+        self._channel = FrontEndChannel(endpoint, self._curve, self._is_stopped)
+        self.endpoint = self._channel.endpoint
 
     def _begin(self, capabilities: Capability) -> None:
         self.active = capabilities
@@ -93,8 +101,17 @@ class FrontEnd:
     # -- serving ----------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Answers messages until ``stop`` is called or, in the main thread, SIGTERM or SIGINT comes."""
+        """Answers messages until ``stop`` is called or, in the main thread, SIGTERM or SIGINT comes.
+
+        If the process that started this one asks for copies of it, this process makes these, and each of them serves
+        (PROTOCOL.md, section 16); this one ends when it is not needed any more.
+        """
         with self.stopped_by_signals(), suppress(_Stopped):
+            if self._forks is not None:
+                copy = Original(self._forks, self._is_stopped).serve()
+                self._parent = copy.original
+                self._bind(copy.endpoint)
+                self._forks = None
             message = self._receive()
             while message is not None:
                 message = self._answer(message)
@@ -127,7 +144,10 @@ class FrontEnd:
 
     def close(self) -> None:
         """Closes the socket and leaves the mailbox."""
-        self._channel.close()
+        if self._forks is not None:
+            self._forks.close()
+        else:
+            self._channel.close()
 
     def __enter__(self) -> FrontEnd:
         return self

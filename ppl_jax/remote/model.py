@@ -36,6 +36,9 @@ class RemoteModel:
         when the interpreter ends.
       num_processes: how many simulators to start, or are to be found at consecutive endpoints. Does not change any
         result.
+      fork: True to start ``command`` once and make all processes copies of it, from where it begins to serve (Linux).
+        A start that takes seconds and memory is then paid once. What the simulator has then is in all copies: open
+        files with their positions, locks, the state of a generator of its own; threads are in none.
       timeout: seconds that the simulator may take for one answer; None waits for as long as it lives.
       start_timeout: seconds from its start to its first answer.
       max_failures: so many failures of a simulator in a row (deaths, time-outs, messages without sense) end a run.
@@ -49,7 +52,7 @@ class RemoteModel:
       SimulatorError: when it is used: the simulator cannot be started or reached, or fails again and again. The
         message has the last lines that it printed.
 
-    >>> with ppl.RemoteModel(command=["./tau", "{endpoint}"], num_processes=2) as simulator:
+    >>> with ppl.RemoteModel(command=["./tau", "{endpoint}"], num_processes=64, fork=True) as simulator:
     ...     posterior = ppl.importance_sampling(simulator, {"energy": 4.2}, num_traces=1000)
     """
 
@@ -62,6 +65,7 @@ class RemoteModel:
         command: Sequence[str] | None = None,
         num_processes: int | None = None,
         *,
+        fork: bool = False,
         timeout: float | None = None,
         start_timeout: float | None = START_TIMEOUT,
         max_failures: int = 5,
@@ -76,6 +80,7 @@ class RemoteModel:
         options = Options(
             _endpoints(endpoint, command, num_processes),
             _command(command),
+            _fork(fork, command),
             _seconds("timeout", timeout),
             _seconds("start_timeout", start_timeout),
             _at_least_one("max_failures", max_failures),
@@ -158,6 +163,14 @@ def _command(command: Any) -> tuple[str, ...] | None:
     if isinstance(command, str) or not command:
         raise ValueError(f"command must be a list: the program, then its arguments; got {command!r}.")
     return tuple(str(part) for part in command)
+
+
+def _fork(fork: Any, command: Any) -> bool:
+    if not isinstance(fork, bool):
+        raise ValueError(f"fork must be True or False, got {fork!r}.")
+    if fork and command is None:
+        raise ValueError("fork=True makes copies of what `command` starts; give it.")
+    return fork
 
 
 def _seconds(name: str, value: Any) -> float | None:

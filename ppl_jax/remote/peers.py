@@ -7,6 +7,7 @@ which puts an end to it when too many happened in a row, connects again and does
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +17,15 @@ import zmq
 
 from ppl_jax.errors import SimulatorError
 from ppl_jax.remote.failures import ConnectionLost
-from ppl_jax.remote.processes import SimulatorProcess
+from ppl_jax.remote.forks import Forks
+from ppl_jax.remote.processes import SimulatorProcess, StartedProcess
 from ppx import messages as m
 from ppx.connection import Connection
 from ppx.constants import Capability, ErrorCode
 from ppx.errors import PPXError
 
 _ABORT_WAIT = 10.0  # seconds that a simulator has to confirm that it gave an execution up
+_END_WAIT = 0.2  # seconds that a process whose connection broke has to end, so that we can say how
 _TRIM_EVERY = 64  # answers between looks at how much the simulator has printed
 _PORTS = range(1, 65_536)
 
@@ -32,6 +35,7 @@ class Options(NamedTuple):
 
     endpoints: tuple[str, ...]
     command: tuple[str, ...] | None
+    fork: bool
     timeout: float | None
     start_timeout: float | None
     max_failures: int
@@ -71,19 +75,21 @@ class Peer:
       number: which of the simulators it is, from 0.
       folder: for the output of a process that is started.
       identity: shared by the simulators of a RemoteModel.
+      forks: makes the process, where it is to be a copy.
 
     Attributes:
       connection: None while there is none.
       learned: what others keep about the present connection, by their type; void after a new handshake.
     """
 
-    def __init__(self, options: Options, number: int, folder: Path, identity: Identity):
+    def __init__(self, options: Options, number: int, folder: Path, identity: Identity, forks: Forks | None = None):
         self.endpoint = options.endpoints[number]
         self.connection: Connection | None = None
         self.learned: dict[type, Any] = {}
         self._options = options
         self._output = folder / f"{number}.output"
         self._identity = identity
+        self._forks = forks
         self._process: SimulatorProcess | None = None
         self._failures = 0
         self._successes = 0
@@ -107,15 +113,26 @@ class Peer:
         return self.connection
 
     def start(self) -> None:
-        """Starts the process, if it is ours and does not run, without waiting for it."""
+        """Starts the process, or the one that is to be copied, if it is ours and does not run; waits for nothing."""
         command = self._options.command
-        if command is not None and (self._process is None or not self._process.is_running()):
+        if self._forks is not None:
+            if self._forks.start().is_ready:
+                with suppress(ConnectionLost):  # it will be asked again, by whoever needs it
+                    self._fork()
+        elif command is not None and (self._process is None or not self._process.is_running()):
             self._stop_process(at_once=True)
-            self._process = SimulatorProcess(command, self.endpoint, self._output)
+            self._process = StartedProcess(command, self.endpoint, self._output)
+
+    def _fork(self) -> None:
+        """Makes the copy, if the process is to be one and does not run."""
+        if self._forks is not None and (self._process is None or not self._process.is_running()):
+            self._stop_process(at_once=True)
+            self._process = self._forks.fork(self.endpoint, self._output)
 
     def _connected(self) -> Connection:
         options = self._options
         self.start()
+        self._fork()
         self._await_socket()
         try:
             connection = Connection(
@@ -155,7 +172,8 @@ class Peer:
         return self._process is not None and not self._process.is_running()
 
     def _ending(self) -> str:
-        return f"; its process {self._process.ending()}" if self._process is not None and self._has_ended() else ""
+        process = self._process
+        return f"; its process {process.ending()}" if process is not None and process.wait(_END_WAIT) else ""
 
     # -- exchanges ---------------------------------------------------------------------------------------------------
 
@@ -216,7 +234,7 @@ class Peer:
         Raises:
           SimulatorError: it is one too many.
         """
-        lines = "" if self._process is None else self._process.last_lines()
+        lines = self._last_lines()
         self.drop()
         self._failures += 1
         if self._failures < self._options.max_failures:
@@ -234,6 +252,12 @@ class Peer:
             f"The simulator {what}at {self.endpoint} failed{times}, the last time so: {loss}. {remedy}, or allow "
             f"more with `timeout`, `start_timeout` or `max_failures`.{shown}"
         ) from loss
+
+    def _last_lines(self) -> str:
+        """What the process printed last, or the one that it was to be a copy of."""
+        if self._process is not None:
+            return self._process.last_lines()
+        return "" if self._forks is None else self._forks.last_lines()
 
     # -- giving up ---------------------------------------------------------------------------------------------------
 
@@ -262,8 +286,14 @@ class Peer:
         self._close_connection()
         self._stop_process(at_once=True)
 
+    def ask_to_end(self) -> None:
+        """Closes the connection and asks the process, if it is ours, to end, without waiting for it."""
+        self._close_connection()
+        if self._process is not None:
+            self._process.signal(signal.SIGTERM)
+
     def close(self) -> None:
-        """Closes the connection and asks the process, if it is ours, to end."""
+        """Closes the connection and ends the process, if it is ours."""
         self._close_connection()
         self._stop_process(at_once=False)
 

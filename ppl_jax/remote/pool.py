@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ppl_jax.errors import SimulatorError
+from ppl_jax.remote.forks import Forks
 from ppl_jax.remote.peers import Identity, Options, Peer
 from ppl_jax.remote.processes import private_folder, remove_folder
 
@@ -32,7 +33,11 @@ class Pool:
         )
         self.identity = Identity()
         options = options._replace(endpoints=endpoints)
-        self.peers = tuple(Peer(options, number, self._folder, self.identity) for number in range(len(endpoints)))
+        self._forks: Forks | None = None
+        if options.fork and options.command is not None:
+            self._forks = Forks(options.command, self._folder, options.start_timeout)
+        numbers = range(len(endpoints))
+        self.peers = tuple(Peer(options, number, self._folder, self.identity, self._forks) for number in numbers)
 
     def check(self) -> None:
         """Raises SimulatorError if the pool cannot be used here."""
@@ -93,7 +98,11 @@ class Pool:
             return
         self._closed = True
         try:
+            for peer in self.peers:  # all of them, before the first is waited for
+                peer.ask_to_end()
             for peer in self.peers:
                 peer.close()
         finally:
+            if self._forks is not None:
+                self._forks.close()
             remove_folder(self._folder)

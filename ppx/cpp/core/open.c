@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "forks.h"
 #include "session.h"
 
 /* -- opening -- */
@@ -26,6 +27,10 @@ static bool set_up(ppx_session *session, const ppx_options *options) {
     session->build_id = copy_text(options->build_id, "");
     session->offered = PPX_ALL_CAPABILITIES & ~options->disabled;
     session->parent = options->stop_with_parent ? (long)getppid() : 0;
+    if (session->forks >= 0 && options->curve_secret_key) {
+        session->curve_secret_key = copy_text(options->curve_secret_key, "");
+        if (!session->curve_secret_key) return false;
+    }
     return session->system_name && session->model_name && session->build_id &&
            ppx_addresses_intern(&session->addresses, "", 0, &none) && ppx_doubles_reserve(&session->value, 1);
 }
@@ -48,7 +53,9 @@ ppx_session *ppx_open(const char *endpoint, const ppx_options *options, char *er
         snprintf(error, error_size, "memory ran out");
         return NULL;
     }
-    if (!ppx_channel_open(&session->channel, endpoint, given->curve_secret_key, error, error_size)) {
+    session->forks = ppx_forks_socket();
+    if (session->forks < 0 &&
+        !ppx_channel_open(&session->channel, endpoint, given->curve_secret_key, error, error_size)) {
         free(session);
         return NULL;
     }
@@ -56,6 +63,16 @@ ppx_session *ppx_open(const char *endpoint, const ppx_options *options, char *er
     snprintf(error, error_size, "memory ran out");
     ppx_close(session);
     return NULL;
+}
+
+int ppx_become_copy(ppx_session *session) {
+    char *endpoint = ppx_forks_serve(session, session->forks);
+    session->forks = -1;
+    if (!endpoint || !ppx_channel_open(&session->channel, endpoint, session->curve_secret_key, session->text,
+                                       sizeof session->text))
+        session->broken = true;
+    free(endpoint);
+    return session->broken ? PPX_FAILED : PPX_OK;
 }
 
 /* -- stopping -- */
@@ -99,7 +116,10 @@ void ppx_look_after_parent(ppx_session *session) {
 void ppx_close(ppx_session *session) {
     if (!session) return;
     leave_signals(session);
-    ppx_channel_close(&session->channel);
+    if (session->forks >= 0)
+        close(session->forks);
+    else
+        ppx_channel_close(&session->channel);
     ppx_addresses_free(&session->addresses);
     ppx_sites_free(&session->sites);
     ppx_policy_free(&session->policy);
@@ -113,6 +133,7 @@ void ppx_close(ppx_session *session) {
     free(session->system_name);
     free(session->model_name);
     free(session->build_id);
+    free(session->curve_secret_key);
     free(session);
 }
 

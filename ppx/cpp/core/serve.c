@@ -217,6 +217,7 @@ static int serve(ppx_session *session) {
 }
 
 int ppx_wait_run(ppx_session *session) {
+    if (session->forks >= 0 && ppx_become_copy(session)) return PPX_FAILED;
     if (session->running) ppx_fail(session, PPX_ERROR_MODEL, "the model ended without finishing its execution");
     if (session->draws && !session->broken) { /* a batch is not complete */
         if (!ppx_should_stop(session)) return ppx_start_execution(session);

@@ -29,6 +29,8 @@ struct ppx_session {
     long parent;      /* the process that must live on; 0: none */
     atomic_int stopped;
     bool broken;
+    int forks; /* the socket by which copies of this process are asked for; -1: none are */
+    char *curve_secret_key; /* until the socket is bound */
 
     /* the connection */
     uint32_t active; /* capabilities */
@@ -84,6 +86,10 @@ bool ppx_should_stop(const ppx_session *session);
 
 /* Stops the session if the parent that must live on has ended: a system call, so not for every statement. */
 void ppx_look_after_parent(ppx_session *session);
+
+/* Offers copies of this process to the one that started it, and returns in them: PPX_OK, or PPX_FAILED if the endpoint
+ * that the copy was given cannot be bound. */
+int ppx_become_copy(ppx_session *session);
 
 /* -- serve.c -- */
 
