@@ -130,6 +130,7 @@ Addresses::Addresses(ppx_session *session, const std::vector<const void *> &outs
 void Addresses::refresh() {
     if (!texts_.refresh()) return;
     stack_.forget();
+    kept_.clear();
     known_.assign(256, Known());
     num_known_ = 0;
 }
@@ -143,30 +144,35 @@ Addresses::Known &Addresses::slot(const Hash &key) {
     }
 }
 
-void Addresses::add(const Hash &key, std::uint32_t number) {
+const Addresses::Known &Addresses::add(const Hash &key, std::uint32_t number, const std::string *text) {
     if (2 * ++num_known_ > known_.size()) {
         std::vector<Known> old(2 * known_.size());
         old.swap(known_);
         for (const Known &known : old)
             if (known.used) slot(known.key) = known;
     }
-    slot(key) = {key, number, true};
+    return slot(key) = {key, number, true, text};
 }
 
 std::uint32_t Addresses::find(const Statement &where, const Frame &caller) {
+    if (where.place()) return where.place();
     if (where.address()) return intern(*where.address());
-    return where.file() ? of_source(where) : of_stack(caller);
+    return where.file() ? of_source(where) : of_stack(caller).number;
 }
 
-std::uint32_t Addresses::of_stack(const Frame &caller) {
+Place Addresses::place(const Frame &caller) {
+    const Known &known = of_stack(caller);
+    return {known.number, *known.text};
+}
+
+const Addresses::Known &Addresses::of_stack(const Frame &caller) {
     const std::vector<std::uintptr_t> &frames = stack_.unwind(caller);
     Hash key;
     for (const std::uintptr_t address : frames) key.add(address);
     Known &known = slot(key);
-    if (known.used) return known.number;
-    const std::uint32_t number = intern(texts_.text(frames));
-    add(key, number);
-    return number;
+    if (known.used) return known;
+    kept_.push_back(texts_.text(frames));
+    return add(key, intern(kept_.back()), &kept_.back());
 }
 
 std::uint32_t Addresses::of_source(const Statement &where) {

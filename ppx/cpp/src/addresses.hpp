@@ -4,6 +4,7 @@
 #define PPX_ADDRESSES_HPP
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -50,6 +51,9 @@ public:
     // The number of the statement's address, whose function's frame is `caller`.
     std::uint32_t find(const Statement &where, const Frame &caller);
 
+    // The call stack of the function whose frame is `caller`.
+    Place place(const Frame &caller);
+
     // Makes libgcc unwind, to compare.
     void use_only_libgcc() { stack_.use_only_libgcc(); }
 
@@ -58,17 +62,19 @@ private:
         Hash key;
         std::uint32_t number = 0;
         bool used = false;
+        const std::string *text = nullptr; // of stacks
     };
 
-    std::uint32_t of_stack(const Frame &caller);
+    const Known &of_stack(const Frame &caller);
     std::uint32_t of_source(const Statement &where);
     std::uint32_t intern(std::string_view text);
     Known &slot(const Hash &key);
-    void add(const Hash &key, std::uint32_t number);
+    const Known &add(const Hash &key, std::uint32_t number, const std::string *text = nullptr);
 
     ppx_session *session_;
     CallStack stack_;
     StackTexts texts_;
+    std::deque<std::string> kept_; // texts of stacks
     std::vector<Known> known_; // open addressing; the size is a power of two
     std::size_t num_known_ = 0;
 };

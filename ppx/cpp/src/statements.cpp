@@ -224,6 +224,11 @@ void add_factor(const Statement &where, double log_factor) {
     if (ppx_factor(current->session, &place, log_factor) != PPX_OK) give_up(*current);
 }
 
+Place find_place() {
+    const Frame caller = calling_frame();
+    return current ? current->addresses.place(caller) : Place();
+}
+
 std::uint32_t begin_scope(const Statement &where) {
     const Frame caller = calling_frame();
     if (!current) return no_scope;

@@ -4,15 +4,24 @@
 //     ppx::sample(distribution, ppx::here("mu"));                       // file:function:line as its address
 //     ppx::sample(distribution, ppx::Statement("mu").at("tau:px"));     // an address of the author's
 //     ppx::sample(distribution, ppx::Statement().uncontrolled());       // a nuisance: nothing is proposed for it
+//     ppx::sample(distribution, ppx::Statement().at(ppx::place()));     // a place that the program has looked at before
 
 #ifndef PPX_STATEMENT_HPP
 #define PPX_STATEMENT_HPP
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace ppx {
+
+// The call stack at which `ppx::place()` stands (statements.hpp). For a hook through which all draws of a simulator come:
+// what is drawn, and whether it is controlled, may depend on who asks.
+struct Place {
+    std::uint32_t number = 0;  // the same for equal stacks; numbers are small. 0: outside a served model
+    std::string_view address;  // as a statement's; holds until the execution ends
+};
 
 // Made where it is used, in the call of the statement: it refers to the texts and does not keep them.
 class Statement {
@@ -25,6 +34,12 @@ public:
     // The address, in place of the call stack. It must be the same in every execution and process.
     Statement &at(std::string_view address) {
         address_ = address;
+        return *this;
+    }
+
+    // A call stack that is known already is not walked again.
+    Statement &at(const Place &place) {
+        place_ = place.number;
         return *this;
     }
 
@@ -49,6 +64,7 @@ public:
     const char *file() const { return file_; } // nullptr: not by place in the source
     const char *function() const { return function_; }
     int line() const { return line_; }
+    std::uint32_t place() const { return place_; } // 0: none
     std::optional<bool> control() const { return control_; }
 
 private:
@@ -57,6 +73,7 @@ private:
     const char *file_ = nullptr;
     const char *function_ = nullptr;
     int line_ = 0;
+    std::uint32_t place_ = 0;
     std::optional<bool> control_;
 };
 

@@ -56,6 +56,8 @@ PPX_OWN_FRAME void tag_number(const Statement &where, double value);
 PPX_OWN_FRAME void tag_array(const Statement &where, const Array &value);
 PPX_OWN_FRAME void add_factor(const Statement &where, double log_factor);
 
+PPX_OWN_FRAME Place find_place();
+
 PPX_OWN_FRAME std::uint32_t begin_scope(const Statement &where);
 void reject_scope(std::uint32_t scope);
 void end_scope(std::uint32_t scope);
@@ -138,6 +140,14 @@ PPX_STATEMENT void tag(const Array &value, const Statement &where = {}) {
 PPX_STATEMENT void factor(double log_factor, const Statement &where = {}) {
     detail::add_factor(where, log_factor);
     detail::stay();
+}
+
+// Where this is called from. A function that is called for every draw of a simulator keeps what it found out about a
+// place under its number, and makes its statements there: `Statement().at(place)`.
+PPX_STATEMENT Place place() {
+    const Place found = detail::find_place();
+    detail::stay();
+    return found;
 }
 
 // Marks a loop that draws until a condition holds. Only the accepted pass becomes a part of the trace:

@@ -1,0 +1,163 @@
+"""What made this shower? The Sherpa event generator, inverted: from the image of a calorimeter to the tau lepton's decay.
+
+    python examples/sherpa_tau/demo.py [--events 20000] [--hours 0.15] [--output build/demo]    (or: make demo)
+
+The simulator is the program ``tau`` (see README.md): Sherpa decays a tau lepton, unmodified but for its random numbers,
+which are taken over through PPX; a calorimeter of voxels measures the visible particles, with noise. A network learns
+from simulated decays to propose how an image came about; it is tried on a hundred events of known truth, and on one of
+them it is compared, at length, with random-walk Metropolis-Hastings, which knows no network. The outcome is a page,
+``index.html``, that holds all pictures and figures.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import figures
+import network
+import numpy as np
+import simulator as sherpa
+from comparison import shares
+from inference import CHAINS, Tests, compiled, metropolis, test
+from posterior import MOMENTUM, Summary, quantities, truth_of
+from report import compare, describe, page
+
+import ppl_jax as ppl
+
+PRIOR_EVENTS = 2000  # of the dataset, for the prior in the pictures
+SEEDS = {"dataset": 1, "training": 2, "held out": 3, "tests": 1000, "compiled": 5, "metropolis": 6}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything; ``scaled`` gives one for a number of hours on two cores.
+
+    Attributes:
+      training: traces that the network sees.
+      tests: events of known truth.
+      traces: executions for each of them.
+      shown: executions for the event that is shown.
+      steps: of Metropolis-Hastings for that event, all chains together.
+    """
+
+    training: int
+    tests: int
+    traces: int
+    shown: int
+    steps: int
+
+    @classmethod
+    def scaled(cls, hours: float, tests: int) -> "Plan":
+        """What takes about so many hours on two cores, simulating the dataset not included."""
+        return cls(int(400_000 * hours), tests, max(50, int(2000 * hours)), int(20_000 * hours), int(400_000 * hours))
+
+
+def main() -> None:
+    """Command line: see ``--help``."""
+    arguments = parse()
+    plan = Plan.scaled(arguments.hours, arguments.tests)
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    seconds: dict[str, float] = {}
+    channels = sherpa.channels(arguments.program)
+    flags = ["--grid", arguments.grid, *arguments.simulator]
+    with sherpa.start(arguments.program, flags, arguments.processes) as tau:
+        events = timed(seconds, "simulating", f"simulating {arguments.events:,} decays with Sherpa", lambda: sherpa.simulate(
+            tau, output / f"events-{arguments.grid.replace(',', 'x')}", arguments.events, SEEDS["dataset"]
+        ))  # fmt: skip
+        print(f"  {len(events):,} decays of {len(events.types)} kinds, {events.info().bytes / 1e6:.0f} MB", flush=True)
+        guide = timed(seconds, "training", f"training a network on {plan.training:,} of them (again and again)", lambda: (
+            network.train(events, plan.training, SEEDS["training"])
+        ))  # fmt: skip
+        unseen = sherpa.held_out(tau, plan.tests, SEEDS["held out"])
+        truths = [truth_of(trace) for trace in unseen]
+        images = [np.asarray(trace["calorimeter"]) for trace in unseen]
+        tests = timed(seconds, "testing", f"inferring {plan.tests} events of known truth, {plan.traces} traces each", lambda: (
+            test(tau, guide, zip(images, truths, strict=True), plan.traces, channels.ratios, SEEDS["tests"])
+        ))  # fmt: skip
+        chosen = choose(truths) if arguments.event is None else arguments.event
+        print(f"the event to be shown: number {chosen}, {describe(truths[chosen], channels.names)}", flush=True)
+        posteriors = {
+            figures.IC: timed(seconds, figures.IC, f"{figures.IC}, {plan.shown:,} traces", lambda: (
+                compiled(tau, guide, images[chosen], plan.shown, SEEDS["compiled"])
+            )),
+            figures.MH: timed(seconds, figures.MH, f"{figures.MH}, {CHAINS} chains, {plan.steps:,} steps in all", lambda: (
+                metropolis(tau, images[chosen], plan.steps, SEEDS["metropolis"])
+            )),
+        }  # fmt: skip
+    prior = quantities(ppl.Empirical(events.take(slice(0, PRIOR_EVENTS))))
+    comparison = compare(prior, channels, truths[chosen], posteriors, tests)
+    print("\n" + "\n".join(comparison.lines()), flush=True)
+    draw(output, prior, channels, truths[chosen], images[chosen], posteriors, tests, guide.history)
+    seconds["in all"] = time.perf_counter() - begin
+    page(output, comparison, seconds, describe(truths[chosen], channels.names), vars(arguments) | vars(plan))
+    (output / "results.json").write_text(json.dumps(comparison.as_dict() | {"seconds": seconds}, indent=1) + "\n")
+    print(f"\n{seconds['in all']:.0f} s in all; see {output / 'index.html'}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Infers from a calorimeter's image how a tau lepton decayed in Sherpa.")
+    parser.add_argument("--events", type=int, default=20_000, help="decays to simulate for training")
+    parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
+    parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
+    parser.add_argument("--event", type=int, help="which of them is shown (default: the first with three particles)")
+    parser.add_argument("--grid", default="10,18,18", help="voxels of the calorimeter: depth, height, width")
+    parser.add_argument("--processes", type=int, default=8, help="of the simulator")
+    parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
+    parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
+    parser.add_argument("--simulator", nargs="*", default=[], help="further flags of the simulator")
+    arguments = parser.parse_args()
+    if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:
+        parser.error("at least 1,000 events, 2 tests and more than 0 hours are needed")
+    if arguments.event is not None and not 0 <= arguments.event < arguments.tests:
+        parser.error(f"--event must be a number of a test event, 0 to {arguments.tests - 1}")
+    return arguments
+
+
+def timed(seconds: dict[str, float], name: str, doing: str, work: Any) -> Any:
+    """Says what is done, does it, and notes how long it took."""
+    print(f"{doing} ...", flush=True)
+    start = time.perf_counter()
+    result = work()
+    seconds[name] = time.perf_counter() - start
+    print(f"  {seconds[name]:.1f} s", flush=True)
+    return result
+
+
+def choose(truths: list[Summary]) -> int:
+    """The first event in which most of the energy was seen: an image that says something."""
+    for number, truth in enumerate(truths):
+        if truth.values["visible"][0] > truth.values["missing"][0]:
+            return number
+    return 0
+
+
+def draw(
+    output: Path,
+    prior: dict[str, np.ndarray],
+    channels: sherpa.Channels,
+    truth: Summary,
+    image: np.ndarray,
+    posteriors: dict[str, Summary],
+    tests: Tests,
+    history: Any,
+) -> None:
+    """All pictures."""
+    found = {name: shares(one.channels, one.weights, len(channels.names)) for name, one in posteriors.items()}
+    figures.draw_calorimeter(output / "calorimeter.png", image, truth, posteriors)
+    figures.draw_momentum(output / "momentum.png", prior, truth, posteriors)
+    figures.draw_channels(output / "channels.png", channels.names, channels.ratios, int(truth.channels[0]), found)
+    figures.draw_energies(output / "energies.png", prior, truth, posteriors)
+    prior_means = [float(prior[name].mean()) for name in MOMENTUM]
+    figures.draw_coverage(output / "coverage.png", tests.truths, tests.intervals, tests.means, prior_means)
+    figures.draw_training(output / "training.png", history)
+    figures.draw_chains(output / "chains.png", truth, posteriors[figures.MH])
+
+
+if __name__ == "__main__":
+    main()

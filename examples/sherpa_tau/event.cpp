@@ -1,0 +1,68 @@
+#include "event.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "orientation.hpp"
+
+namespace sherpa_tau {
+namespace {
+
+constexpr double pi = 3.141592653589793;
+constexpr int most_particles = 8; // in the tag; a decay with more loses the least energetic ones there
+constexpr int numbers_of_a_particle = 5;
+
+// Rows of pdg number, px, py, pz, E in the laboratory; zeros behind the last particle.
+ppx::Array table_of(const std::vector<Particle> &particles) {
+    std::vector<double> numbers(most_particles * numbers_of_a_particle);
+    auto at = numbers.begin();
+    for (const Particle &particle : particles) {
+        if (at == numbers.end()) break;
+        *at++ = particle.pdg;
+        *at++ = particle.momentum.x;
+        *at++ = particle.momentum.y;
+        *at++ = particle.momentum.z;
+        *at++ = particle.energy;
+    }
+    return {std::move(numbers), {most_particles, numbers_of_a_particle}};
+}
+
+// px, py, pz, E of all neutrinos together.
+ppx::Array missing_of(const std::vector<Particle> &particles) {
+    Vector momentum;
+    double energy = 0.0;
+    for (const Particle &particle : particles) {
+        if (!is_neutrino(particle.pdg)) continue;
+        momentum = momentum + particle.momentum;
+        energy += particle.energy;
+    }
+    return {momentum.x, momentum.y, momentum.z, energy};
+}
+
+} // namespace
+
+// In the laboratory, for a tau of this momentum; the most energetic first.
+std::vector<Particle> Event::products(const Vector &momentum) const {
+    std::vector<Particle> particles = decays_.decay(source_);
+    const double cos_theta = source_.uniform({-1.0, 1.0}, "cos theta");
+    const double phi = source_.uniform({-pi, pi}, "phi");
+    const double psi = source_.uniform({-pi, pi}, "psi");
+    orient(particles, frame_along(momentum, {1.0, 0.0, 0.0}), cos_theta, phi, psi);
+    const double energy = std::sqrt(decays_.mass() * decays_.mass() + dot(momentum, momentum));
+    for (Particle &particle : particles) particle = boosted(particle, energy, momentum);
+    std::stable_sort(particles.begin(), particles.end(),
+                     [](const Particle &a, const Particle &b) { return a.energy > b.energy; });
+    return particles;
+}
+
+void Event::operator()() const {
+    const double px = source_.uniform(settings_.px, "px");
+    const double py = source_.uniform(settings_.py, "py");
+    const double pz = source_.uniform(settings_.pz, "pz");
+    const std::vector<Particle> particles = products({px, py, pz});
+    source_.observe(detector_.measure(particles, source_), detector_.noise(), "calorimeter");
+    ppx::tag(table_of(particles), "particles");
+    ppx::tag(missing_of(particles), "missing");
+}
+
+} // namespace sherpa_tau

@@ -1,0 +1,42 @@
+// What can be set on the command line.
+
+#ifndef SHERPA_TAU_SETTINGS_HPP
+#define SHERPA_TAU_SETTINGS_HPP
+
+#include <cstdint>
+#include <string>
+
+namespace sherpa_tau {
+
+struct Range {
+    double low, high;
+};
+
+struct Grid {
+    int depth = 20, height = 35, width = 35; // voxels along z, y, x
+
+    int size() const { return depth * height * width; }
+};
+
+struct Settings {
+    std::string endpoint;
+    std::string sherpa_yaml;               // Sherpa's run card
+    Range px{-18.0, 18.0};                 // of the prior of the tau's momentum, GeV
+    Range py{-18.0, 18.0};
+    Range pz{42.0, 48.0};
+    Grid grid;
+    double noise = 0.0;                    // of a voxel, GeV; 0: by its volume, see detector.hpp
+    double deposits = 4.0;                 // of an electromagnetic shower, for each GeV
+    std::int64_t bare = 0;                 // events to time without ppx; 0: serve
+    std::uint64_t seed = 0;                // of those
+    bool list_channels = false;
+};
+
+// Throws std::invalid_argument, which says what is wrong with which argument.
+Settings read_settings(int argc, char **argv);
+
+extern const char *const usage;
+
+} // namespace sherpa_tau
+
+#endif

@@ -1,0 +1,47 @@
+"""The simulator as a model: processes of the program ``tau``, and what they produce on their own."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import ppl_jax as ppl
+
+PROGRAM = Path(__file__).resolve().parents[2] / "build" / "sherpa_tau" / "tau"
+
+
+class Channels(NamedTuple):
+    """The decay channels: names, and branching ratios (channels,), of sum 1."""
+
+    names: list[str]
+    ratios: np.ndarray
+
+
+def start(program: Path, flags: list[str], processes: int) -> ppl.RemoteModel:
+    """The simulator, of so many processes; they start when they are needed."""
+    if not program.exists():
+        raise SystemExit(f"{program} is not there. `make demo` builds it.")
+    return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes)
+
+
+def channels(program: Path) -> Channels:
+    """The decay channels in the order of their numbers, as Sherpa has them."""
+    found = json.loads(subprocess.run([str(program), "--channels"], check=True, capture_output=True, text=True).stdout)
+    ratios = np.array([float(channel["ratio"]) for channel in found])
+    return Channels([channel["name"] for channel in found], ratios / ratios.sum())
+
+
+def simulate(simulator: ppl.RemoteModel, folder: Path, events: int, seed: int) -> ppl.Dataset:
+    """A dataset of simulated decays; what the folder has already is not simulated again.
+
+    The processes draw by themselves and send whole traces. The images are kept in half precision: their noise is
+    a thousand times larger than what that loses.
+    """
+    return ppl.save_dataset(simulator, folder, events, seed=seed, dtypes={"calorimeter": "float16"})
+
+
+def held_out(simulator: ppl.RemoteModel, events: int, seed: int) -> ppl.Empirical:
+    """Decays that no network was trained on, with all that happened in them."""
+    return ppl.prior(simulator, events, seed=seed, progress=False)

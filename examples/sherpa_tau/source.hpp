@@ -1,0 +1,78 @@
+// Where the simulator's random numbers come from: an inference side over PPX, or a generator as in any simulation.
+
+#ifndef SHERPA_TAU_SOURCE_HPP
+#define SHERPA_TAU_SOURCE_HPP
+
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include <ppx.hpp>
+
+#include "settings.hpp"
+
+namespace sherpa_tau {
+
+class Source {
+public:
+    virtual ~Source() = default;
+
+    // What Sherpa asks for: a number between 0 and 1.
+    virtual double for_sherpa() = 0;
+    virtual void end_of_sherpa() {} // its event is complete, or an exception leaves it
+
+    virtual double uniform(const Range &range, const char *name) = 0;
+    virtual std::int64_t poisson(double mean, const char *name) = 0;
+    virtual ppx::Array normals(const ppx::Array &zeros, const char *name) = 0; // standard normal, of the shape of `zeros`
+    virtual void observe(const ppx::Array &means, double stddev, const char *name) = 0;
+};
+
+// Every draw is a site of PPX, known by the call stack that led to it.
+class Asked : public Source {
+public:
+    // `branching`: the probabilities of the tau's decay channels, in the order in which Sherpa adds them up.
+    explicit Asked(std::vector<double> branching);
+
+    double for_sherpa() override;
+    void end_of_sherpa() override;
+    double uniform(const Range &range, const char *name) override;
+    std::int64_t poisson(double mean, const char *name) override;
+    ppx::Array normals(const ppx::Array &zeros, const char *name) override;
+    void observe(const ppx::Array &means, double stddev, const char *name) override;
+
+private:
+    enum class Role : unsigned char { Unknown, Nuisance, Channel, Kinematics, Acceptance };
+
+    static Role role_of(std::string_view address);
+    Role role(const ppx::Place &place);
+    double channel(const ppx::Place &place);
+    double in_loop(const ppx::Place &place, bool is_acceptance);
+
+    const ppx::Categorical channels_;
+    std::vector<double> middles_; // of each channel's part of (0, 1)
+    std::vector<Role> roles_;     // by number of the place
+    std::optional<ppx::RejectionScope> loop_;
+    bool pass_is_over_ = false;   // the loop has drawn what decides over its pass
+};
+
+// The Mersenne Twister.
+class Independent : public Source {
+public:
+    explicit Independent(std::uint64_t seed) : generator_(seed) {}
+
+    double for_sherpa() override { return unit_(generator_); }
+    double uniform(const Range &range, const char *name) override;
+    std::int64_t poisson(double mean, const char *name) override;
+    ppx::Array normals(const ppx::Array &zeros, const char *name) override;
+    void observe(const ppx::Array &means, double stddev, const char *name) override; // adds noise
+
+private:
+    std::mt19937_64 generator_;
+    std::uniform_real_distribution<double> unit_{0.0, 1.0};
+    std::normal_distribution<double> normal_;
+};
+
+} // namespace sherpa_tau
+
+#endif
