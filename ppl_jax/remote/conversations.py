@@ -5,10 +5,14 @@ that dies, hangs or talks nonsense in the middle is replaced without the engine'
 open than there are simulators (sequential Monte Carlo keeps one for each particle): the one that waits longest gives
 its simulator up and comes back to it later. Both need a simulator that takes all its randomness from ``sample``, which
 is checked.
+
+Where an engine has several executions under way, another one goes on while a simulator is at its turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ppl_jax.errors import ModelError
@@ -17,12 +21,20 @@ from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
 from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.statements import Question, Scopes, Vocabulary, answer, raise_all, value_message
 from ppl_jax.streams import Stream, check_seed
+from ppl_jax.waiting import others_under_way
 from ppx import messages as m
 from ppx.constants import Capability, ErrorCode, SiteKind
 from ppx.errors import PPXError
 
 if TYPE_CHECKING:
     from ppl_jax.remote.pool import Pool
+
+
+_SETTLING = 0.5  # seconds that an answer which nobody wants any more may take
+
+
+class _Suspended(Exception):
+    """The simulator was given up while another execution went on."""
 
 
 class Conversation:
@@ -36,13 +48,14 @@ class Conversation:
       peer: the simulator that is at this execution; None while none is.
     """
 
-    __slots__ = ("_given", "_history", "_pool", "_question", "peer")
+    __slots__ = ("_given", "_history", "_in_flight", "_pool", "_question", "peer")
 
     def __init__(self, pool: Pool, peer: Peer | None = None):
         self._pool = pool
         self._given = peer
         self._history: list[tuple[m.Message, Question]] = []
         self._question: Question | None = None
+        self._in_flight = False  # a message was sent whose answer is not received
         self.peer: Peer | None = None
 
     def run(self) -> Any:
@@ -68,6 +81,8 @@ class Conversation:
 
     def _release(self) -> None:
         peer, self.peer = self.peer, None
+        if peer is not None and peer.connection is not None and self._pool.is_crowded:
+            peer.connection.share_cores(False)
         if peer is not None and self._given is None:
             self._pool.give_back(peer)
 
@@ -81,6 +96,8 @@ class Conversation:
         else:
             try:
                 question = self._exchange(peer, message)
+            except _Suspended:
+                question = self._return(message)
             except ConnectionLost as loss:
                 peer.fail(loss)
                 question = self._return(message)
@@ -92,7 +109,15 @@ class Conversation:
 
     def _exchange(self, peer: Peer, message: m.Message) -> Question:
         try:
-            found = peer.request(message)
+            others = others_under_way()
+            if others is None:
+                found = peer.request(message)
+            else:
+                peer.send(message)
+                self._in_flight = True
+                self._let_go_on(others)
+                self._in_flight = False
+                found = peer.receive()
             if type(found) is m.Sample:  # nearly always
                 return vocabulary_of(peer).question(found)
             if type(found) is m.Error:
@@ -105,10 +130,12 @@ class Conversation:
             return vocabulary_of(peer).resolve(found)
         except PPXError as error:
             raise ConnectionLost(f"it sent what makes no sense: {error}") from error
-        except (ConnectionLost, ModelError):
+        except (ConnectionLost, ModelError, _Suspended):
             raise
         except BaseException:
-            if self.peer is not None:  # interrupted while it was the simulator's turn
+            if self._in_flight:
+                self._settle(peer)
+            elif self.peer is not None:  # interrupted while it was the simulator's turn
                 peer.drop()
             raise
 
@@ -118,8 +145,14 @@ class Conversation:
             if self.peer is None:
                 self.peer = self._given or self._pool.lend(self)
             peer = self.peer
-            peer.connect()
             try:
+                others = others_under_way()
+                if others is not None and peer.connection is None:
+                    peer.start()
+                    self._let_go_on(others)  # which start their own
+                connection = peer.connect()
+                if others is not None and self._pool.is_crowded:
+                    connection.share_cores(True)
                 for sent, expected in self._history:
                     found = self._exchange(peer, sent)
                     if not _same(found, expected):
@@ -131,8 +164,16 @@ class Conversation:
                         )
                     self._question = found
                 return self._exchange(peer, message)
+            except _Suspended:
+                continue
             except ConnectionLost as loss:
                 peer.fail(loss)
+
+    def _let_go_on(self, others: Callable[[], None]) -> None:
+        peer = self.peer
+        others()
+        if self.peer is not peer:
+            raise _Suspended
 
     # -- giving up ---------------------------------------------------------------------------------------------------
 
@@ -146,10 +187,27 @@ class Conversation:
         else:
             self._run_out(peer, self._question)
 
+    def _settle(self, peer: Peer) -> None:
+        """Takes the answer that is under way, though nobody wants it any more; drops the connection if it is late."""
+        self._in_flight = False
+        connection = peer.connection
+        if connection is None or Capability.ERRORS not in connection.active:
+            peer.drop()
+            return
+        with suppress(PPXError):
+            found = connection.receive(_SETTLING)
+            if found is not None:
+                if type(found) is not m.Error:
+                    self._question = vocabulary_of(peer).resolve(found)
+                return
+        peer.drop()
+
     def suspend(self) -> Peer:
         """Gives the simulator up for another execution."""
         peer = self.peer
         assert peer is not None
+        if self._in_flight:
+            self._settle(peer)
         self.give_up()
         self.peer = None
         return peer
