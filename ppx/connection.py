@@ -145,6 +145,13 @@ class Connection:
         self.send(message)
         return self.receive(timeout, interrupted)
 
+    def share_cores(self, crowded: bool) -> None:
+        """Says whether more processes than cores compute now; then both sides sleep at once when they wait.
+
+        Holds until the next handshake, and does nothing where messages do not travel through shared memory.
+        """
+        self._channel.share_cores(crowded)
+
     def close(self) -> None:
         """Closes the connection; the front end waits for the next."""
         self._channel.close()

@@ -27,6 +27,7 @@ from ppx.messages import SharedMemory
 _HEADER = 4096
 _MAGIC = b"PPXMAIL1"
 _START = Struct("<8sQQII")  # magic, nonce, capacity, process of the inference side, of the front end
+_CROWDED = 32 // 4
 _TURN = 64 // 4
 _SIDES = (128 // 4, 192 // 4)  # inference side, front end: sleeps, has left, and eight bytes on the message's length
 _LENGTH = Struct("<Q")
@@ -68,6 +69,15 @@ class Mailbox:
         """The other side's process, as the header has it; 0 while the front end has not mapped the file."""
         return int(_START.unpack_from(self._memory)[4 - self._side])
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether processes have to share cores, so that who waits should sleep at once; the inference side says so."""
+        return bool(self._words[_CROWDED])
+
+    @is_crowded.setter
+    def is_crowded(self, value: bool) -> None:
+        self._words[_CROWDED] = value
+
     def send(self, data: bytes) -> None:
         """Sends a message.
 
@@ -107,7 +117,7 @@ class Mailbox:
           PeerLost: the other side died or left.
         """
         words, side = self._words, self._side
-        for _ in range(_SPINS):
+        for _ in range(0 if words[_CROWDED] else _SPINS):
             if (words[_TURN] & 1) == side:
                 return self._message()
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -231,6 +231,11 @@ class InferenceChannel:
         mailbox.watch(mailbox.peer_pid)
         self._mailbox = mailbox
 
+    def share_cores(self, crowded: bool) -> None:
+        """See :meth:`ppx.Connection.share_cores`."""
+        if self._mailbox is not None and self._mailbox.is_crowded != crowded:
+            self._mailbox.is_crowded = crowded
+
     @property
     def capacity(self) -> int:
         """The longest message that can be sent, bytes."""

@@ -31,6 +31,8 @@ class Pool:
         endpoints = tuple(
             endpoint or f"ipc://{self._folder / str(number)}.ipc" for number, endpoint in enumerate(options.endpoints)
         )
+        #: Whether executions that are under way together would have to share cores.
+        self.is_crowded = len(endpoints) >= len(os.sched_getaffinity(0))  # this process needs one, too
         self.identity = Identity()
         options = options._replace(endpoints=endpoints)
         self._forks: Forks | None = None

@@ -20,7 +20,7 @@ static const size_t SMALLEST_CAPACITY = 65536;
 static const uint32_t LONGEST_SPIN = 50000, SHORTEST_SPIN = 2000; /* nanoseconds */
 
 /* Offsets in the header. */
-enum { MAGIC = 0, NONCE = 8, CAPACITY = 16, FRONT_END_PID = 28, TURN = 64, INFERENCE = 128, FRONT_END = 192 };
+enum { MAGIC = 0, NONCE = 8, CAPACITY = 16, FRONT_END_PID = 28, CROWDED = 32, TURN = 64, INFERENCE = 128, FRONT_END = 192 };
 enum { SLEEPS = 0, LEFT = 4, LENGTH = 8 }; /* relative to a side */
 
 static uint32_t *word(const ppx_mailbox *mailbox, size_t offset) {
@@ -90,9 +90,9 @@ bool ppx_mailbox_attach(ppx_mailbox *mailbox, const ppx_shared_memory *shared) {
     mailbox->memory = memory == MAP_FAILED ? NULL : memory;
     mailbox->size = (size_t)shared->size;
     mailbox->capacity = (size_t)capacity;
-    mailbox->spin = several_cores() ? LONGEST_SPIN : 0;
     if (mailbox->memory && memcmp(mailbox->memory + MAGIC, "PPXMAIL1", 8) == 0 &&
         load_long(mailbox, NONCE) == shared->nonce && load_long(mailbox, CAPACITY) == capacity) {
+        mailbox->spin = several_cores() ? LONGEST_SPIN : 0;
         __atomic_store_n(word(mailbox, FRONT_END_PID), (uint32_t)getpid(), __ATOMIC_RELEASE);
         return true;
     }
@@ -114,7 +114,7 @@ static bool own_turn(const ppx_mailbox *mailbox) { return load(mailbox, TURN) & 
  * other side takes longer: the core that it takes may be the one that the other side needs. */
 static bool spin(ppx_mailbox *mailbox) {
     uint64_t end = 0;
-    if (!mailbox->spin) return false;
+    if (!mailbox->spin || load(mailbox, CROWDED)) return false;
     for (int round = 0;; round++) {
         for (int i = 0; i < 32; i++) {
             if (own_turn(mailbox)) {

@@ -15,7 +15,10 @@
  * draw comes from the inference side, a replay or the session's own random stream is the session's business.
  *
  * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with
- * it. */
+ * it.
+ *
+ * A process that is started to be copied (PROTOCOL.md, section 16) binds nothing; its first ppx_wait_run returns in its
+ * copies only. */
 
 #ifndef PPX_H
 #define PPX_H
@@ -112,7 +115,7 @@ PPX_API ppx_session *ppx_open(const char *endpoint, const ppx_options *options, 
 PPX_API void ppx_close(ppx_session *session);
 
 /* Answers messages until an execution is wanted. PPX_RUN: run the model; PPX_STOPPED: ppx_stop was called or the parent
- * has ended; PPX_FAILED: the transport is broken, ppx_error_text says why. */
+ * has ended; PPX_FAILED: the transport is broken, or a copy cannot bind its endpoint; ppx_error_text says why. */
 PPX_API int ppx_wait_run(ppx_session *session);
 
 /* The number of the address `text` (UTF-8, at most 65,535 bytes), the same for equal texts, for the life of the
