@@ -9,6 +9,7 @@ a biased one at one end (Talts et al., "Validating Bayesian inference algorithms
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.empirical import Empirical
-from ppl_jax.errors import ObservationError, PPLError
+from ppl_jax.errors import InterruptedRunWarning, ObservationError, PPLError
 from ppl_jax.handlers import Handler, Messenger
 from ppl_jax.infer import prior
 from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.runs import check_count
+from ppl_jax.infer.runs import callers_level, check_count
 from ppl_jax.primitives import FACTOR, OBSERVE, Site
 from ppl_jax.streams import Stream, check_seed, derive_seed
 from ppl_jax.traces import Trace
@@ -113,9 +114,10 @@ def calibration(
       progress: whether to show a progress bar.
 
     Returns:
-      Calibration. On Ctrl-C, of the simulations inferred so far.
+      Calibration. On Ctrl-C, of the simulations inferred so far, with an InterruptedRunWarning.
 
     Raises:
+      What ``infer`` raises; ``finished`` of a PPLError is the Calibration of the simulations before.
       ObservationError: an observe has no name, or shares it with another.
       PPLError: the model has a factor, from which nothing can be simulated, or no observe.
     """
@@ -129,10 +131,11 @@ def calibration(
     ties = Stream(derive_seed(seed, _TIES))
     ranks: list[dict[str, float]] = []
     sizes: list[float] = []
+    number = 0
     with Progress(num_simulations, "simulation", progress) as bar:
         try:
             for number, truth in enumerate(simulations):
-                posterior = infer(_data(truth), derive_seed(seed, _INFERENCES, number))
+                posterior = _whole(infer, _data(truth), derive_seed(seed, _INFERENCES, number))
                 draws = posterior.resample(num_draws, derive_seed(seed, _DRAWS, number))
                 found: dict[str, float] = {}
                 for name, function in chosen.items():
@@ -141,9 +144,34 @@ def calibration(
                 ranks.append(found)
                 sizes.append(size)
                 bar.advance(1, f"ESS {size:.0f}")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InterruptedRunWarning):
             if len(ranks) < 2:
-                raise
+                raise KeyboardInterrupt from None
+            warnings.warn(
+                f"Interrupted: returning the calibration of the {len(ranks)} simulations that were inferred.",
+                InterruptedRunWarning,
+                stacklevel=callers_level(),
+            )
+        except PPLError as error:
+            error.add_note(f"This was simulation {number} of {num_simulations}, with seed={seed}.")
+            if error.finished is None or isinstance(error.finished, Empirical):
+                error.finished = _concluded(ranks, sizes, num_draws) if len(ranks) > 1 else None
+            raise
+    return _concluded(ranks, sizes, num_draws)
+
+
+def _whole(infer: Infer, data: dict[str, Any], seed: int) -> Empirical:
+    """The posterior. An engine that is interrupted returns what it has, which must not be taken for its posterior.
+
+    Raises:
+      InterruptedRunWarning: it was interrupted.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InterruptedRunWarning)
+        return infer(data, seed)
+
+
+def _concluded(ranks: list[dict[str, float]], sizes: list[float], num_draws: int) -> Calibration:
     names = ranks[0].keys()
     if any(found.keys() != names for found in ranks):
         raise PPLError("A quantity changed its shape between traces. Choose numbers or arrays of one shape.")

@@ -148,4 +148,41 @@ def test_ctrl_c_keeps_what_is_done():
             raise KeyboardInterrupt
         return exact()(data, seed)
 
-    assert len(run(infer).ranks["mu"]) == 10
+    with pytest.warns(ppl.InterruptedRunWarning, match="10 simulations"):
+        assert len(run(infer).ranks["mu"]) == 10
+
+
+def test_ctrl_c_within_an_engine_ends_the_calibration():
+    """The engine returns what it has; a posterior of three traces is not the one to be judged."""
+    calls = []
+
+    def infer(data, seed):
+        calls.append(seed)
+        executions = []
+
+        def interrupted():
+            executions.append(0)
+            if len(calls) == 6 and len(executions) > 3:
+                raise KeyboardInterrupt
+            normal()
+
+        return ppl.importance_sampling(interrupted, data, 100, seed=seed, backend="host", progress=False)
+
+    with pytest.warns(ppl.InterruptedRunWarning, match="5 simulations"):
+        assert len(run(infer).ranks["mu"]) == 5
+    assert len(calls) == 6
+
+
+def test_an_error_keeps_what_is_done():
+    calls = []
+
+    def infer(data, seed):
+        calls.append(seed)
+        if len(calls) > 10:
+            raise ppl.ModelError("the reactor is on fire")
+        return exact()(data, seed)
+
+    with pytest.raises(ppl.ModelError, match="reactor") as caught:
+        run(infer)
+    assert len(caught.value.finished.ranks["mu"]) == 10
+    assert "simulation 10 of" in caught.value.__notes__[0]
