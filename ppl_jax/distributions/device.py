@@ -67,11 +67,9 @@ def inside_support(distribution: Distribution, value: jax.Array) -> Any:
     if isinstance(distribution, Mixture):
         return jnp.isfinite(log_densities(distribution, value))
     low, high = distribution.support
-    inside: Any = True
-    if not _is_infinite(low):
-        inside = value >= low
-    if not _is_infinite(high):
-        inside &= value <= high
+    if _is_infinite(low) and _is_infinite(high):
+        return True
+    inside = (value >= low) & (value <= high) & jnp.isfinite(value)
     return inside & (value == jnp.floor(value)) if distribution.discrete else inside
 
 

@@ -116,3 +116,18 @@ def test_shapes_are_known_under_tracing():
         return x
 
     jax.jit(shapes)(jnp.zeros(3))
+
+
+UNBOUNDED = (
+    d.Gamma(2.0, 1.0), d.Gamma(1.0, 2.0), d.Exponential(2.0), d.LogNormal(0.0, 1.0), d.Poisson(3.0),
+    d.Weibull(1.0, 2.0), d.TruncatedNormal(0.0, 1.0, 0.0, math.inf), d.Normal(0.0, 1.0),
+    d.Mixture([0.5, 0.5], [d.Gamma(2.0, 1.0), d.LogNormal(0.0, 1.0)]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("distribution", UNBOUNDED, ids=lambda family: family.family)
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_finite_has_no_density(distribution, value):
+    assert distribution.log_prob(value) == -math.inf
+    if value == value:  # under JAX, what is NaN is left so where no bound is compared
+        assert float(jax.jit(distribution.log_prob)(value)) == -math.inf
