@@ -66,7 +66,11 @@ def systematic(weights: np.ndarray, count: int, seed: int | None) -> np.ndarray:
 
     Source: Douc, Cappé and Moulines, "Comparison of resampling schemes for particle filtering" (2005), section 2.4.
     """
-    shift = Stream(derive_seed(check_seed(seed), RESAMPLING)).random()
+    return systematic_at(weights, count, Stream(derive_seed(check_seed(seed), RESAMPLING)).random())
+
+
+def systematic_at(weights: np.ndarray, count: int, shift: float) -> np.ndarray:
+    """See :func:`systematic`; ``shift`` in (0, 1) is its only random number. Indices in ascending order."""
     return _inverse_cdf(weights, (np.arange(count) + shift) / max(count, 1))
 
 

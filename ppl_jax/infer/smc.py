@@ -20,6 +20,7 @@ from greenlet import getcurrent, greenlet
 from scipy.special import logsumexp
 
 from ppl_jax.empirical import Empirical
+from ppl_jax.empirical.weights import normalised, systematic_at
 from ppl_jax.errors import ModelError, describe_site
 from ppl_jax.execution import Execution, execute, handlers_in_force
 from ppl_jax.infer.host import Job
@@ -100,7 +101,8 @@ def _run(
                 continue
             generation += 1
             evidence.append(_log_mean(log_weights))
-            ancestors = _systematic(log_weights, Stream(derive_seed(job.seed, _RESAMPLING), generation).random())
+            shift = Stream(derive_seed(job.seed, _RESAMPLING), generation).random()
+            ancestors = systematic_at(normalised(log_weights), number, shift).tolist()
             particles = _resample(job, particles, ancestors, derive_seed(particles_seed, generation))
         evidence.append(_log_mean(np.array([particle.log_weight for particle in particles])))
     finally:
@@ -249,14 +251,6 @@ def _resample(job: Job, particles: list[Particle], ancestors: list[int], seed: i
     for particle in following:
         particle.log_weight = 0.0
     return following
-
-
-def _systematic(log_weights: np.ndarray, uniform: float) -> list[int]:
-    """Systematic resampling: as many ancestors as weights, in ascending order."""
-    weights = np.exp(log_weights - log_weights.max())
-    cumulative = np.cumsum(weights / weights.sum())
-    points = (np.arange(len(weights)) + uniform) / len(weights)
-    return np.minimum(np.searchsorted(cumulative, points), len(weights) - 1).tolist()
 
 
 def _ess(log_weights: np.ndarray) -> float:
