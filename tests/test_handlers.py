@@ -1,5 +1,7 @@
 """Handlers: each alone, as a function of a model and as a context manager, and together."""
 
+import math
+
 import numpy as np
 import pytest
 from programs import GUM_DATA, GUM_MEAN, GUM_STDDEV, gum
@@ -124,9 +126,34 @@ def test_proposals_are_corrected_for():
         assert trace.log_importance_weight == pytest.approx(sum(site.log_weight for site in trace.sites), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("proposal", "message"),
+    [
+        (3.0, "sample site 'mu' at programs:gum.*the proposal is 3.0, which is no distribution.*or None"),
+        (dist.Normal([0.0, 1.0], 1.0), r"has shape \(2,\), but Normal.* has shape \(\)"),
+        (dist.Poisson(3.0), "is discrete, but Normal.* is continuous"),
+    ],
+)
+def test_a_proposal_of_another_sort_is_refused(proposal, message):
+    """A vector for a scalar would be weighed by a sum over its elements, and nobody would notice."""
+    with pytest.raises(ppl.PPLError, match=message):
+        ppl.importance_sampling(gum, GUM_DATA, 10, proposal=lambda site: proposal, seed=0, progress=False)
+
+
+def test_a_distribution_of_numpyro_may_be_the_proposal():
+    numpyro_distributions = pytest.importorskip("numpyro.distributions")
+    ours, theirs = (
+        ppl.importance_sampling(gum, GUM_DATA, 20, proposal=lambda site, q=q: q, seed=0, progress=False)
+        for q in (dist.Normal(7.0, 1.0), numpyro_distributions.Normal(7.0, 1.0))
+    )
+    assert np.array_equal(ours.log_weights, theirs.log_weights)
+
+
 def test_inflate_needs_a_scale_of_at_least_one():
     with pytest.raises(ValueError, match="at least 1"):
-        handlers.inflate(gum, scale=0.5)()
+        handlers.inflate(gum, scale=0.5)
+    with pytest.raises(ValueError, match="at least 1, got inf"):
+        ppl.importance_sampling(gum, GUM_DATA, 5, prior_inflation=math.inf, progress=False)
 
 
 def test_a_handler_without_a_model_says_so():

@@ -79,6 +79,7 @@ def importance_sampling(
     *,
     proposal: Any = None,
     lockstep: int = 512,
+    fresh_loops: int | None = None,
     prior_inflation: float = 1.0,
     likelihood_importance: float = 1.0,
     seed: int | None = None,
@@ -98,6 +99,10 @@ def importance_sampling(
         knows its ``log_importance_weight``.
       lockstep: executions that a network guides side by side; changes the speed and nothing else. Of a RemoteModel at
         most as many as it has processes.
+      fresh_loops: under a network, how many loops of every rejection scope (see ``rejection_scope``) are run again
+        under the prior, and max(10, fresh_loops) passes under the proposals, to estimate by what factor acceptance
+        changes the weight; more cost time and make the weights less noisy. 0 draws from the prior in scopes, which
+        adds no noise. Default: 10, but 0 in simulators in other processes, which are slow to run again.
       prior_inflation: draws latents from a prior so many times wider (see ``handlers.inflate``); for rare events.
       likelihood_importance: exponent of the likelihood in the weight; below 1 it tempers, and there is no evidence.
       seed, backend, num_workers, path, progress: see :func:`prior`.
@@ -107,13 +112,14 @@ def importance_sampling(
 
     Raises:
       ObservationError: an observed value is missing, NaN or of the wrong shape.
+      SiteError: ``proposal`` gave no distribution, or one of another shape than the prior's.
       DegenerateWeightsError: all weights are zero; names the site to blame.
       ModelError, UnknownObservationError, UntraceableModelError: see :func:`prior`.
     """
     check_exponent(likelihood_importance)
     job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
     if proposal is not None and not callable(proposal):
-        return _run_guided(job, proposal, num_traces, lockstep, prior_inflation, path, progress)
+        return _run_guided(job, proposal, num_traces, lockstep, fresh_loops, prior_inflation, path, progress)
     if proposal is not None:
         job = job._replace(model=propose(job.model, proposal))
     if prior_inflation != 1.0:
@@ -158,12 +164,14 @@ def _run_guided(
     network: Any,
     num_traces: int,
     lockstep: int,
+    fresh_loops: int | None,
     prior_inflation: float,
     path: str | Path | None,
     progress: bool,
 ) -> Empirical:
     """Executions under a network's proposals."""
-    from ppl_jax.infer.compiled import run_guided  # only here are JAX and Flax needed
+    from ppl_jax.infer.lockstep import run_guided  # only here are JAX and Flax needed
+    from ppl_jax.infer.rejection import Loops
     from ppl_jax.nn import Network
 
     if not isinstance(network, Network):
@@ -171,9 +179,10 @@ def _run_guided(
     if prior_inflation != 1.0:
         raise ValueError("prior_inflation widens the prior as a proposal; a network has proposals of its own.")
     num_traces, lockstep = check_count("num_traces", num_traces), at_once(job.model, check_count("lockstep", lockstep))
+    loops = Loops() if fresh_loops is None else Loops(check_count("fresh_loops", fresh_loops, least=0), remote=True)
     conclude = partial(_conclude, job=job, evidence=job.likelihood_importance == 1.0)
     with Progress(num_traces, "trace", progress) as bar:
-        produce = partial(run_guided, job, network, num_traces, lockstep, progress=bar)
+        produce = partial(run_guided, job, network, num_traces, lockstep, loops, progress=bar)
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
 
 

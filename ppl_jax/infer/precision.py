@@ -1,7 +1,7 @@
 """What a model loses when JAX runs it in single precision: some of the traces, computed again on the host in double.
 
-JAX's default is float32, whose numbers near 1.6e9 are 128 apart. A model of time stamps, of counts in the billions, or of
-millions of data would give a posterior that is wrong without a sign of it. So the host runs the model again with the
+JAX's default is float32, whose numbers near 1.6e9 are 128 apart. A model of time stamps, of counts in the billions, or
+of millions of data would give a posterior that is wrong without a sign of it. So the host runs the model again with the
 values that the device drew, and its importance weights and the grain of the draws are compared.
 """
 

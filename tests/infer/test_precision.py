@@ -54,7 +54,8 @@ def test_auto_is_right_where_single_precision_is_not(model, name, prior_mean):
 def test_counts_beyond_32_bits_are_left_to_the_host():
     assert choose_backend("auto", job_of(billions, score=False), 10_000) is None
     counts = ppl.prior(billions, 10_000, seed=0, progress=False).map("count")
-    assert counts.mean == pytest.approx(2e10, rel=5.0 / math.sqrt(2.0 * 10_000))  # relative spread of Gamma(2): 1/sqrt(2)
+    # The relative spread of Gamma(2) is 1 / sqrt(2).
+    assert counts.mean == pytest.approx(2e10, rel=5.0 / math.sqrt(2.0 * 10_000))
 
 
 @pytest.mark.parametrize(
