@@ -39,7 +39,7 @@ from ppl_jax.nn.network import (
     num_parameters,
     unraveller,
 )
-from ppl_jax.nn.observations import observed_in, scaling_in
+from ppl_jax.nn.observations import check_fits, observed_in, scaling_in
 from ppl_jax.nn.optimisers import direction, rates, step_of
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
@@ -131,6 +131,8 @@ def prepare(
             prior_share=float(prior_share),
         )
         network = create_network(config, scaling_in(look, config), CallSites(), derive_seed(seed, _PARAMETERS))
+    else:
+        check_fits(network, look)
     return Trainer(network, settings, source, validation, look)
 
 
@@ -363,6 +365,12 @@ class Trainer:
                     f"{found.description['training'][name]!r}, not {value!r}. Use the same settings, or another folder."
                 )
         data = found.description
+        stored = {tuple(site) for site in data["sites"]}
+        if stored.isdisjoint(self.sites.known):
+            raise NetworkError(
+                f"The checkpoint at {checkpoints.path} is of a training on another model: they have no call site in "
+                f"common (for example {min(stored)[0]!r} there). Train on the same model, or give another folder."
+            )
         self.sites = CallSites((address, family) for address, family in data["sites"])
         self.encoder = Encoder(self.encoder.observed, self.sites, self.encoder.varying)
         old, self.config = self.config, replace(

@@ -15,6 +15,7 @@ from nn.small_network import SMALL, gum_network
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax.data import ShardWriter, frames, new_dataset
 from ppl_jax.nn.network import NetworkError
 from ppl_jax.nn.optimisers import rates
 from ppl_jax.sources import TableSource
@@ -253,6 +254,73 @@ def test_a_model_without_latents_is_refused():
 def test_an_image_needs_the_right_embedding():
     with pytest.raises(ValueError, match=r"'cnn2d' takes observations of 2 dimensions.*'obs0' has shape \(\)"):
         ppl.train(programs.gum, 64, observe_embeddings={"obs0": {"kind": "cnn2d"}}, **SMALL)
+
+
+def other_gum():
+    """Another program with the observations of GUM."""
+    x = ppl.sample(dist.Uniform(0.0, 1.0), name="x")
+    ppl.observe(dist.Normal(x, 1.0), name="obs0")
+    ppl.observe(dist.Normal(x, 1.0), name="obs1")
+
+
+def with_one_observation():
+    ppl.observe(dist.Normal(ppl.sample(dist.Normal(0.0, 1.0), name="mu"), 1.0), name="obs0")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (other_gum, r"of another model than the network: they have no call site in common \(for example 'programs:gum"),
+        (with_one_observation, r"trained on the observations \['obs0', 'obs1'\], but none of .* has 'obs1'"),
+        (lambda: ppl.sample(dist.Normal(0.0, 1.0)), r"has 'obs0', 'obs1'"),
+    ],
+)
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_network_is_not_trained_further_on_another_model(other, message, stored, tmp_path):
+    traces = ppl.save_dataset(other, tmp_path / "set", 100, seed=0, progress=False) if stored else other
+    with pytest.raises(NetworkError, match=message):
+        ppl.train(traces, 64, network=gum_network(), seed=0, **{**SMALL, "core": "lstm"})
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    ppl.train(programs.gum, 64, seed=0, checkpoint=tmp_path / "kept", **SMALL)
+    with pytest.raises(NetworkError, match=r"checkpoint at .* is of a training on another model.*'programs:gum"):
+        ppl.train(other_gum, 64, seed=0, checkpoint=tmp_path / "kept", **SMALL)
+
+
+def test_an_empty_dataset_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no traces to train on"):
+        ppl.train(new_dataset(tmp_path / "set"), 64, **SMALL)
+
+
+def damaged_dataset(path):
+    """GUM in blocks of 50 traces, of which one number in the third was changed on disk."""
+    prior = ppl.prior(programs.gum, 400, seed=0, progress=False)
+    with ShardWriter(path, block_traces=50) as writer:
+        writer.extend(prior.values, prior.log_weights)
+    (shard,) = path.glob("*.shard")
+    block = frames.scan(shard).frames[2]
+    data = bytearray(shard.read_bytes())
+    data[block.end - 20] ^= 4
+    shard.write_bytes(data)
+    return shard
+
+
+def test_a_damaged_block_ends_the_training_and_is_named(tmp_path):
+    shard = damaged_dataset(tmp_path / "set")
+    with pytest.raises(ppl.StorageError, match=rf"{shard.name}, block 2 .*checksum"):
+        ppl.train(ppl.open_dataset(tmp_path / "set"), 640, seed=0, validation_traces=0, **SMALL)
+
+
+def test_a_truncated_shard_is_named(tmp_path):
+    shard = damaged_dataset(tmp_path / "set")
+    with open(shard, "r+b") as file:
+        file.truncate(shard.stat().st_size // 2)
+    with pytest.raises(ppl.StorageError, match=rf"{shard.name} is cut off at byte"):
+        ppl.train(ppl.open_dataset(tmp_path / "set"), 64, **SMALL)
+    # What is whole can be trained on.
+    rest = ppl.open_dataset(tmp_path / "set", recover=True)
+    assert 100 <= len(rest) < 400
 
 
 @pytest.mark.parametrize(

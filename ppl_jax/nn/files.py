@@ -1,9 +1,14 @@
-"""Networks on disk: a folder with ``network.json`` and ``arrays.npz``. No pickle: reading one executes nothing."""
+"""Networks on disk: a folder with ``network.json`` and ``arrays.npz``. No pickle: reading one executes nothing.
+
+``network.json`` has checksums of itself and of the other file, so that no changed byte is taken for a parameter.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,8 @@ from ppl_jax.nn.cores import core_from_json, core_to_json
 from ppl_jax.nn.embeddings import Embedding
 from ppl_jax.nn.network import Network, NetworkConfig
 
-FORMAT = "ppl_jax network 1"
+FORMAT = "ppl_jax network 2"
+_WITHOUT_CHECKSUMS = "ppl_jax network 1"
 _NUMBERS = ("components", "observation_dim", "prior_share", "capacity", "categories")
 
 
@@ -37,8 +43,12 @@ def save_network(network: Network, path: str | Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise StorageError(f"{path} is not empty. Give a new folder, or remove what is there.")
-        np.savez(path / "arrays.npz", **{key: np.asarray(array) for key, array in arrays.items()})  # type: ignore[arg-type]
-        (path / "network.json").write_text(json.dumps(network_to_json(network), indent=1), encoding="utf-8")
+        archive = io.BytesIO()
+        np.savez(archive, **{key: np.asarray(array) for key, array in arrays.items()})  # type: ignore[arg-type]
+        data = network_to_json(network) | {"arrays_crc32": zlib.crc32(archive.getbuffer())}
+        (path / "arrays.npz").write_bytes(archive.getbuffer())
+        text = json.dumps(data | {"crc32": _checksum(data)}, indent=1)
+        (path / "network.json").write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"The network cannot be written to {path}: {error}.") from error
 
@@ -57,12 +67,16 @@ def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = Non
     path = Path(path)
     try:
         data = json.loads((path / "network.json").read_text(encoding="utf-8"))
-        if data.get("format") != FORMAT:
+        if data.get("format") not in (FORMAT, _WITHOUT_CHECKSUMS):
             raise StorageError(
                 f"{path} holds the format {data.get('format')!r}, but '{FORMAT}' was expected. Read it with the "
                 "version of ppl_jax that wrote it."
             )
-        with open(path / "arrays.npz", "rb") as file, np.load(file, allow_pickle=False) as archive:
+        stored = (path / "arrays.npz").read_bytes()
+        if data["format"] == FORMAT:
+            _check(data.pop("crc32") == _checksum(data), "network.json")
+            _check(data["arrays_crc32"] == zlib.crc32(stored), "arrays.npz")
+        with np.load(io.BytesIO(stored), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         return network_from_json(data, arrays, modules or {}, str(path))
     except OSError as error:
@@ -74,6 +88,15 @@ def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = Non
             f"The network at {path} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or train it "
             "again."
         ) from error
+
+
+def _checksum(data: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(data, sort_keys=True).encode())
+
+
+def _check(right: bool, name: str) -> None:
+    if not right:
+        raise ValueError(f"the checksum of {name} is another")
 
 
 def network_to_json(network: Network) -> dict[str, Any]:

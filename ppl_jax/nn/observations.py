@@ -12,7 +12,7 @@ import numpy as np
 from ppl_jax.data.tokens import CallSites, Encoder, observation_shapes
 from ppl_jax.errors import UnknownObservationError
 from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_of
-from ppl_jax.nn.network import NetworkConfig, NetworkError
+from ppl_jax.nn.network import Network, NetworkConfig, NetworkError
 from ppl_jax.storage import TraceTable
 
 
@@ -47,6 +47,26 @@ def observed_in(
             modules.append(embedding.module)
         observed.append((name, shape, replace(embedding, module=None)))
     return tuple(observed), tuple(modules)
+
+
+def check_fits(network: Network, look: TraceTable) -> None:
+    """Raises NetworkError if traces cannot be of the program that a network was trained on."""
+    sites = CallSites()
+    _, _, presence = Encoder(network.observed, sites, network.varying).encode(look)
+    missing = [f"'{name}'" for name, there in zip(network.observed, presence.any(axis=0), strict=True) if not there]
+    if missing:
+        raise NetworkError(
+            f"The network was trained on the observations {sorted(network.observed)}, but none of {len(look)} traces "
+            f"that were looked at has {', '.join(missing)}. Train it further on traces of its own model, or train "
+            "another network."
+        )
+    known, met = network.sites.known, sites.known
+    if known and met and set(known).isdisjoint(met):
+        raise NetworkError(
+            f"The traces are of another model than the network: they have no call site in common (for example "
+            f"{known[0][0]!r} in the network, {met[0][0]!r} in the traces). Train it further on traces of its own model, "
+            "or train another network."
+        )
 
 
 def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -1,5 +1,7 @@
 """Networks: training and guided executions see the same proposals; tables grow; files; observations that do not fit."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -119,11 +121,46 @@ def test_a_cut_file_is_told(network, tmp_path, name, keep):
         ppl.load_network(tmp_path / "net")
 
 
+@pytest.mark.parametrize("step", [1009, pytest.param(11, marks=pytest.mark.slow)])
+def test_every_changed_byte_of_a_file_is_told(network, tmp_path, step):
+    network.save(tmp_path / "net")
+    for file in sorted((tmp_path / "net").iterdir()):
+        data = file.read_bytes()
+        ends = [*range(0, len(data), step), *range(len(data) - 100, len(data), max(1, step // 100))]
+        for place in ends:
+            changed = bytearray(data)
+            changed[place] ^= 1 << (place % 8)
+            file.write_bytes(changed)
+            with pytest.raises(ppl.StorageError, match=r"is damaged|holds the format"):
+                ppl.load_network(tmp_path / "net")
+        file.write_bytes(data)
+    assert ppl.load_network(tmp_path / "net").config == network.config
+
+
+def test_the_arrays_of_another_network_are_told(network, tmp_path):
+    network.save(tmp_path / "net")
+    other = create_network(network.config, network.scaling, network.sites, seed=7)
+    other.save(tmp_path / "other")
+    (tmp_path / "net" / "arrays.npz").write_bytes((tmp_path / "other" / "arrays.npz").read_bytes())
+    with pytest.raises(ppl.StorageError, match=r"damaged .*the checksum of arrays\.npz is another"):
+        ppl.load_network(tmp_path / "net")
+
+
+def test_a_network_of_the_first_format_is_read(network, tmp_path):
+    """It had no checksums, and no length of an observation."""
+    network.save(tmp_path / "net")
+    data = json.loads((tmp_path / "net" / "network.json").read_text())
+    del data["crc32"], data["arrays_crc32"]
+    data |= {"format": "ppl_jax network 1", "observed": [entry[:4] for entry in data["observed"]]}
+    (tmp_path / "net" / "network.json").write_text(json.dumps(data, indent=1))
+    assert ppl.load_network(tmp_path / "net").config == network.config
+
+
 def test_what_is_no_network_is_told(tmp_path):
     with pytest.raises(ppl.StorageError, match="not a folder with a network"):
         ppl.load_network(tmp_path)
     (tmp_path / "network.json").write_text('{"format": "another"}')
-    with pytest.raises(ppl.StorageError, match="'another', but 'ppl_jax network 1' was expected"):
+    with pytest.raises(ppl.StorageError, match="'another', but 'ppl_jax network 2' was expected"):
         ppl.load_network(tmp_path)
 
 
