@@ -53,7 +53,7 @@ def check_fits(network: Network, look: TraceTable) -> None:
     """Raises NetworkError if traces cannot be of the program that a network was trained on."""
     sites = CallSites()
     _, _, presence = Encoder(network.observed, sites, network.varying).encode(look)
-    missing = [f"'{name}'" for name, there in zip(network.observed, presence.any(axis=0), strict=True) if not there]
+    missing = [f"'{name}'" for name, there in zip(network.observed, presence.T, strict=True) if not there.any()]
     if missing:
         raise NetworkError(
             f"The network was trained on the observations {sorted(network.observed)}, but none of {len(look)} traces "
@@ -64,8 +64,8 @@ def check_fits(network: Network, look: TraceTable) -> None:
     if known and met and set(known).isdisjoint(met):
         raise NetworkError(
             f"The traces are of another model than the network: they have no call site in common (for example "
-            f"{known[0][0]!r} in the network, {met[0][0]!r} in the traces). Train it further on traces of its own model, "
-            "or train another network."
+            f"{known[0][0]!r} in the network, {met[0][0]!r} in the traces). Train it further on traces of its own "
+            "model, or train another network."
         )
 
 

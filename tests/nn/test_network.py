@@ -121,7 +121,7 @@ def test_a_cut_file_is_told(network, tmp_path, name, keep):
         ppl.load_network(tmp_path / "net")
 
 
-@pytest.mark.parametrize("step", [1009, pytest.param(11, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [1009, pytest.param(53, marks=pytest.mark.slow)])
 def test_every_changed_byte_of_a_file_is_told(network, tmp_path, step):
     network.save(tmp_path / "net")
     for file in sorted((tmp_path / "net").iterdir()):
