@@ -61,17 +61,15 @@ class OnlineTraces(Iterator[TraceTable]):
         block_size: int = BLOCK,
         start: int = 0,
     ):
-        if not callable(model):
-            raise TypeError(f"model must be callable without arguments, got {model!r}. Bind arguments with a lambda.")
-        for name, value, least in (("num_workers", num_workers, 1), ("block_size", block_size, 1), ("start", start, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
-        check_workers(model, int(num_workers))
+        from ppl_jax.infer.runs import check_count, check_model  # engines read datasets: this room must not need theirs
+
+        num_workers = check_count("num_workers", num_workers)
+        self._size = check_count("block_size", block_size)
+        self.position = check_count("start", start, 0)
+        self._model, self._ambient = check_model(model), handlers_in_force()
+        check_workers(self._model, num_workers)
         self.seed = check_seed(seed)
-        self.position = int(start)
-        self._size = int(block_size)
-        self._model, self._ambient = model, handlers_in_force()
-        self._tables = self._run(int(num_workers))
+        self._tables = self._run(num_workers)
 
     def _run(self, num_workers: int) -> Iterator[TraceTable]:
         from ppl_jax.infer.workers import in_background  # engines read datasets, so this room must not need theirs

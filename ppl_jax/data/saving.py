@@ -90,7 +90,8 @@ def save_dataset(
     path, seed = Path(path), check_seed(seed)
     count, first = check_count("num_traces", num_traces), check_count("start", start, 0)
     workers = check_count("num_workers", num_workers)
-    check_workers(check_model(model), workers)
+    model = check_model(model)
+    check_workers(model, workers)
     create(path)
     with _reserved(path, seed, first, count):
         present = open_dataset(path)

@@ -8,6 +8,7 @@ import time
 from itertools import islice
 
 import numpy as np
+import numpyro
 import pytest
 from dataset_programs import ENVIRONMENT, assert_nobody_is_left, everything, gum, rows
 
@@ -150,3 +151,13 @@ def test_bad_arguments():
     for settings in ({"num_workers": 0}, {"block_size": 0}, {"start": -1}, {"seed": -1}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             OnlineTraces(gum, **settings)
+
+
+def test_models_of_numpyro_are_recognised():
+    with OnlineTraces(numpyro_model, seed=8, block_size=10) as stream:
+        assert rows(next(stream)) == rows(ppl.prior(numpyro_model, 10, seed=8, progress=False).values)
+
+
+def numpyro_model():
+    mu = numpyro.sample("mu", numpyro.distributions.Normal(0.0, 1.0))
+    numpyro.sample("y", numpyro.distributions.Normal(mu, 1.0))

@@ -8,6 +8,7 @@ import time
 import warnings
 
 import numpy as np
+import numpyro
 import pytest
 from dataset_programs import ENVIRONMENT, assert_nobody_is_left, everything, gum, image, rejection, rows
 
@@ -324,3 +325,13 @@ def test_no_warning_without_a_reason(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save(gum, tmp_path / "set", 100, num_workers=2)
+
+
+def test_models_of_numpyro_are_recognised(tmp_path):
+    dataset = ppl.save_dataset(numpyro_model, tmp_path / "traces", 10, seed=8, progress=False)
+    assert rows(dataset[:]) == rows(ppl.prior(numpyro_model, 10, seed=8, progress=False).values)
+
+
+def numpyro_model():
+    mu = numpyro.sample("mu", numpyro.distributions.Normal(0.0, 1.0))
+    numpyro.sample("y", numpyro.distributions.Normal(mu, 1.0))
