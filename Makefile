@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help env system-packages build sherpa lint test test-all demo bench clean distclean
+.PHONY: help env system-packages build sherpa lint test test-all demo demo-track bench clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,8 +108,14 @@ test: lint build ## what continuous integration runs: lint, types, the tests tha
 test-all: lint build ## the deep checks too (minutes)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-demo: build ## the example to see first: a C++ particle detector, inverted (two minutes; pictures in build/demo)
-	$(BIN)/python examples/track/demo.py
+# What may be scaled: EVENTS that Sherpa simulates for training, HOURS of training and inference on two cores, the GRID.
+DEMO_OPTIONS = $(if $(EVENTS),--events $(EVENTS)) $(if $(HOURS),--hours $(HOURS)) $(if $(GRID),--grid $(GRID))
+
+demo: sherpa ## the example to see first: the event generator Sherpa, inverted (ten minutes; page in build/demo; EVENTS= HOURS= GRID=)
+	$(BIN)/python examples/sherpa_tau/demo.py $(DEMO_OPTIONS)
+
+demo-track: build ## a smaller one: a C++ particle detector, inverted by three engines (two minutes; pictures in build/demo-track)
+	$(BIN)/python examples/track/demo.py --output build/demo-track
 
 bench: build ## time this project, beside the peer where it can be installed
 	$(BIN)/python benchmarks/run.py

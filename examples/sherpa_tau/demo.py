@@ -1,4 +1,4 @@
-"""What made this shower? The Sherpa event generator, inverted: from the image of a calorimeter to the tau lepton's decay.
+"""What made this shower? The Sherpa event generator, inverted: from a calorimeter's image to the decay of a tau lepton.
 
     python examples/sherpa_tau/demo.py [--events 20000] [--hours 0.15] [--output build/demo]    (or: make demo)
 
@@ -12,6 +12,8 @@ them it is compared, at length, with random-walk Metropolis-Hastings, which know
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,72 +63,81 @@ def main() -> None:
     plan = Plan.scaled(arguments.hours, arguments.tests)
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
-    begin = time.perf_counter()
-    seconds: dict[str, float] = {}
+    clock = Clock()
     channels = sherpa.channels(arguments.program)
-    flags = ["--grid", arguments.grid, *arguments.simulator]
+    flags = ["--grid", arguments.grid, "--deposits", arguments.deposits, "--noise", arguments.noise]
     with sherpa.start(arguments.program, flags, arguments.processes) as tau:
-        events = timed(seconds, "simulating", f"simulating {arguments.events:,} decays with Sherpa", lambda: sherpa.simulate(
-            tau, output / f"events-{arguments.grid.replace(',', 'x')}", arguments.events, SEEDS["dataset"]
-        ))  # fmt: skip
-        print(f"  {len(events):,} decays of {len(events.types)} kinds, {events.info().bytes / 1e6:.0f} MB", flush=True)
-        guide = timed(seconds, "training", f"training a network on {plan.training:,} of them (again and again)", lambda: (
-            network.train(events, plan.training, SEEDS["training"])
-        ))  # fmt: skip
+        with clock("simulating", f"Sherpa simulates {arguments.events:,} decays"):
+            folder = output / f"events-{arguments.grid.replace(',', 'x')}"
+            events = sherpa.simulate(tau, folder, arguments.events, SEEDS["dataset"])
+        print(f"  {len(events):,} decays, {events.info().bytes / 1e6:.0f} MB", flush=True)
+        with clock("training", f"a network learns from them, {plan.training:,} traces"):
+            guide = network.train(events, plan.training, SEEDS["training"])
         unseen = sherpa.held_out(tau, plan.tests, SEEDS["held out"])
         truths = [truth_of(trace) for trace in unseen]
         images = [np.asarray(trace["calorimeter"]) for trace in unseen]
-        tests = timed(seconds, "testing", f"inferring {plan.tests} events of known truth, {plan.traces} traces each", lambda: (
-            test(tau, guide, zip(images, truths, strict=True), plan.traces, channels.ratios, SEEDS["tests"])
-        ))  # fmt: skip
+        with clock("testing", f"{plan.tests} events of known truth are inferred, {plan.traces} traces each"):
+            pairs = zip(images, truths, strict=True)
+            tests = test(tau, guide, pairs, plan.traces, channels.ratios, SEEDS["tests"])
         chosen = choose(truths) if arguments.event is None else arguments.event
-        print(f"the event to be shown: number {chosen}, {describe(truths[chosen], channels.names)}", flush=True)
-        posteriors = {
-            figures.IC: timed(seconds, figures.IC, f"{figures.IC}, {plan.shown:,} traces", lambda: (
-                compiled(tau, guide, images[chosen], plan.shown, SEEDS["compiled"])
-            )),
-            figures.MH: timed(seconds, figures.MH, f"{figures.MH}, {CHAINS} chains, {plan.steps:,} steps in all", lambda: (
-                metropolis(tau, images[chosen], plan.steps, SEEDS["metropolis"])
-            )),
-        }  # fmt: skip
+        truth, image = truths[chosen], images[chosen]
+        print(f"the event shown is number {chosen}: {describe(truth, channels.names)}", flush=True)
+        posteriors = {}
+        with clock(figures.IC, f"{figures.IC}, {plan.shown:,} traces"):
+            posteriors[figures.IC] = compiled(tau, guide, image, plan.shown, SEEDS["compiled"])
+        with clock(figures.MH, f"{figures.MH}, {CHAINS} chains, {plan.steps:,} steps in all"):
+            posteriors[figures.MH] = metropolis(tau, image, plan.steps, SEEDS["metropolis"])
     prior = quantities(ppl.Empirical(events.take(slice(0, PRIOR_EVENTS))))
-    comparison = compare(prior, channels, truths[chosen], posteriors, tests)
+    comparison = compare(prior, channels, truth, posteriors, tests)
     print("\n" + "\n".join(comparison.lines()), flush=True)
-    draw(output, prior, channels, truths[chosen], images[chosen], posteriors, tests, guide.history)
-    seconds["in all"] = time.perf_counter() - begin
-    page(output, comparison, seconds, describe(truths[chosen], channels.names), vars(arguments) | vars(plan))
-    (output / "results.json").write_text(json.dumps(comparison.as_dict() | {"seconds": seconds}, indent=1) + "\n")
-    print(f"\n{seconds['in all']:.0f} s in all; see {output / 'index.html'}")
+    draw(output, prior, channels, truth, image, posteriors, tests, guide.history)
+    seconds = clock.stopped()
+    page(output, comparison, seconds, describe(truth, channels.names), vars(arguments) | vars(plan))
+    results = comparison.as_dict() | {"wall times": seconds}
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{seconds['in all']:.0f} s in all; everything is in {output / 'index.html'}")
+
+
+class Clock:
+    """Says what is done and how long it took; ``stopped()`` gives all seconds by name."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, doing: str) -> Iterator[None]:
+        """The time of a with statement's body."""
+        print(f"{doing} ...", flush=True)
+        start = time.perf_counter()
+        yield
+        self._seconds[name] = time.perf_counter() - start
+        print(f"  {self._seconds[name]:.1f} s", flush=True)
+
+    def stopped(self) -> dict[str, float]:
+        """All times, and the time since the beginning as "in all"."""
+        return self._seconds | {"in all": time.perf_counter() - self._begin}
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Infers from a calorimeter's image how a tau lepton decayed in Sherpa.")
+    parser = argparse.ArgumentParser(description="Infers how a tau lepton decayed in Sherpa from an image.")
     parser.add_argument("--events", type=int, default=20_000, help="decays to simulate for training")
     parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
     parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
     parser.add_argument("--event", type=int, help="which of them is shown (default: the first with three particles)")
     parser.add_argument("--grid", default="10,18,18", help="voxels of the calorimeter: depth, height, width")
-    parser.add_argument("--processes", type=int, default=8, help="of the simulator")
+    parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side")
     parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
-    parser.add_argument("--simulator", nargs="*", default=[], help="further flags of the simulator")
+    parser.add_argument("--deposits", default="8", help="deposits of a shower for each GeV")
+    parser.add_argument("--noise", default="0.6", help="of a voxel, GeV")
     arguments = parser.parse_args()
     if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:
         parser.error("at least 1,000 events, 2 tests and more than 0 hours are needed")
     if arguments.event is not None and not 0 <= arguments.event < arguments.tests:
         parser.error(f"--event must be a number of a test event, 0 to {arguments.tests - 1}")
     return arguments
-
-
-def timed(seconds: dict[str, float], name: str, doing: str, work: Any) -> Any:
-    """Says what is done, does it, and notes how long it took."""
-    print(f"{doing} ...", flush=True)
-    start = time.perf_counter()
-    result = work()
-    seconds[name] = time.perf_counter() - start
-    print(f"  {seconds[name]:.1f} s", flush=True)
-    return result
 
 
 def choose(truths: list[Summary]) -> int:

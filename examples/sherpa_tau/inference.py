@@ -75,7 +75,12 @@ class Tests:
 
 
 def test(
-    simulator: Any, network: Any, events: Iterable[tuple[np.ndarray, Summary]], traces: int, ratios: np.ndarray, seed: int
+    simulator: Any,
+    network: Any,
+    events: Iterable[tuple[np.ndarray, Summary]],
+    traces: int,
+    ratios: np.ndarray,
+    seed: int,
 ) -> Tests:
     """Infers every event by inference compilation; says how far it is.
 

@@ -132,7 +132,8 @@ def compare(
         row = {"truth": float(truth.values[name][0])}
         for engine, found in posteriors.items():
             mean = found.mean(name)
-            row |= {f"{engine} mean": mean, f"{engine} sd": float(np.sqrt(found.weights @ (found.values[name] - mean) ** 2))}
+            variance = found.weights @ (found.values[name] - mean) ** 2
+            row |= {f"{engine} mean": mean, f"{engine} sd": float(np.sqrt(variance))}
         row["distance"] = distance(one.values[name], one.weights, other.values[name], other.weights)
         marginals[name] = row
     number = len(channels.names)
@@ -172,7 +173,9 @@ def describe(truth: Summary, names: Sequence[str]) -> str:
     return f"{names[int(truth.channels[0])]}, tau momentum ({momentum}) GeV, {energies or 'nothing visible'}"
 
 
-def page(output: Path, found: Comparison, seconds: Mapping[str, float], event: str, settings: Mapping[str, Any]) -> None:
+def page(
+    output: Path, found: Comparison, seconds: Mapping[str, float], event: str, settings: Mapping[str, Any]
+) -> None:
     """Writes ``index.html`` with all pictures of the folder."""
     verdicts = [(what, value, asked, "yes" if reached else "no") for what, value, asked, reached in found.verdicts()]
     marginals = [
@@ -247,9 +250,9 @@ def page(output: Path, found: Comparison, seconds: Mapping[str, float], event: s
         ),
     ]
     introduction = [
-        "The event generator Sherpa decays tau leptons; its random numbers are taken over, so that every one of them is "
-        "a latent variable of a probabilistic program. A tau lepton with a momentum that nobody knows decays in a "
-        "channel that nobody knows, and a calorimeter measures what comes out. From its image this page infers all of it.",
+        "The event generator Sherpa decays tau leptons; its random numbers are taken over, so that every one of them "
+        "is a latent variable of a probabilistic program. A tau lepton with a momentum that nobody knows decays in a "
+        "channel that nobody knows, and a calorimeter measures what comes out. All of it is inferred from the image.",
     ]
     write_page(output / "index.html", "What made this shower? Sherpa, inverted", introduction, sections)
 

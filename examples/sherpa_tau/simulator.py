@@ -20,16 +20,16 @@ class Channels(NamedTuple):
 
 
 def start(program: Path, flags: list[str], processes: int) -> ppl.RemoteModel:
-    """The simulator, of so many processes; they start when they are needed."""
+    """The simulator in so many processes: Sherpa starts once, when it is needed, and the processes are copies of it."""
     if not program.exists():
         raise SystemExit(f"{program} is not there. `make demo` builds it.")
-    return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes)
+    return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes, fork=True)
 
 
 def channels(program: Path) -> Channels:
     """The decay channels in the order of their numbers, as Sherpa has them."""
     found = json.loads(subprocess.run([str(program), "--channels"], check=True, capture_output=True, text=True).stdout)
-    ratios = np.array([float(channel["ratio"]) for channel in found])
+    ratios = np.array([float(channel["branching_ratio"]) for channel in found])
     return Channels([channel["name"] for channel in found], ratios / ratios.sum())
 
 
