@@ -35,15 +35,17 @@ class OpenScope:
       control: whether engines may propose for the draws in it.
       local: whether the program runs in this process.
       rejected: how many passes were rejected so far.
+      error: the exception that leaves the with statement, if one does.
     """
 
-    __slots__ = ("_first", "_marks", "control", "key", "local", "rejected")
+    __slots__ = ("_first", "_marks", "control", "error", "key", "local", "rejected")
 
     def __init__(self, address: str, name: str, control: bool = True, local: bool = True):
         self.key = (address, name)
         self.control = control
         self.local = local
         self.rejected = 0
+        self.error: BaseException | None = None
         messengers = [frame.messenger for frame in frames() if hasattr(frame.messenger, "mark")]
         self._first = self._marks = [(messenger, messenger.mark(self)) for messenger in messengers]
 
@@ -120,6 +122,7 @@ class RejectionScope:
             self._state = "after"
             _INNERMOST.set(self._outer)
             if self._open is not None:  # also after an exception: the model may catch it and go on
+                self._open.error = error
                 self._open.leave()
 
     def __repr__(self) -> str:

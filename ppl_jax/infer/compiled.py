@@ -1,4 +1,4 @@
-"""Inference compilation: executions guided by a proposal network, many of them side by side.
+"""Inference compilation: executions guided by a proposal network, which is evaluated for many of them together.
 
 One proposal for one execution would waste the machine, so executions run in greenlets that stop at every controlled
 draw; the draws that are pending are answered together. What a draw is answered depends on its own execution alone, bit
@@ -12,13 +12,12 @@ The first draw of all executions looks alike (the same call site, prior and data
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextvars import copy_context
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 from ppl_jax.data.batches import places
 from ppl_jax.data.coordinates import (
@@ -40,29 +39,25 @@ from ppl_jax.distributions.base import Distribution
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.categorical import Categorical
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
-from ppl_jax.execution import Execution, execute
+from ppl_jax.execution import Execution
 from ppl_jax.infer.host import Job
-from ppl_jax.infer.progress import Progress
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.draws import draw, mixed_with_prior
 from ppl_jax.nn.network import Network, compiled_observer, compiled_step
 from ppl_jax.primitives import Site
-from ppl_jax.storage import TraceWriter
-from ppl_jax.streams import streams
-from ppl_jax.traces import Trace
 
 BLOCK = 64  # executions for which the network is evaluated at once; fewer are filled up
-LOCKSTEP = 512  # executions side by side
 
 
 class Token(NamedTuple):
-    """A scalar draw that is pending: where it is, and its prior."""
+    """A scalar draw that is pending: where it is, and its prior; ``from_prior`` if the network is only to see it."""
 
     row: int
     family: str
     instance: int
     element: int
     prior: Distribution
+    from_prior: bool = False
 
 
 class Pending(NamedTuple):
@@ -82,6 +77,18 @@ class Pending(NamedTuple):
     log_probs: np.ndarray | None
     able: np.ndarray
     raw: np.ndarray
+
+    def take(self, index: np.ndarray) -> Pending:
+        """The draws at ``index``."""
+        which = index.tolist()
+        return Pending(
+            [self.executions[k] for k in which],
+            [self.tokens[k] for k in which],
+            self.frames.take(index),
+            None if self.log_probs is None else self.log_probs[index],
+            self.able[index],
+            self.raw[index],
+        )
 
 
 class Guided(Execution):
@@ -140,85 +147,9 @@ class Guided(Execution):
     def _ask(self, token: Token) -> tuple[Any, float]:
         self.token = token
         getcurrent().parent.switch()
+        self.token = None
         value, log_density = self.answer
         return (int(value) if token.prior.discrete else value), log_density
-
-
-class Lockstep:
-    """Runs executions side by side and answers their draws.
-
-    Args:
-      job: what to run.
-      network: proposes.
-      num_traces: executions 0 ... num_traces - 1.
-      width: how many are on their way at once.
-    """
-
-    def __init__(self, job: Job, network: Network, num_traces: int, width: int):
-        self._job, self._network = job, network
-        self._waiting = iter(streams(job.seed, 0, num_traces))
-        self._width = min(width, num_traces)
-        self._evaluator = Evaluator(network, job.observations, self._width)
-        self._finished: dict[int, tuple[Trace, float]] = {}
-        self._written = 0
-
-    def run(self, writer: TraceWriter, progress: Progress) -> None:
-        """All executions, written in their order."""
-        running: list[tuple[Guided, greenlet]] = []
-        try:
-            for slot in range(self._width):
-                self._start(slot, running)
-            self._write(writer, progress)
-            while running:
-                self._evaluator.answer([execution for execution, _ in running])
-                still: list[tuple[Guided, greenlet]] = []
-                for execution, thread in running:
-                    self._advance(execution, thread, still)
-                running = still
-                self._write(writer, progress)
-        finally:
-            for _, thread in running:
-                if not thread.dead:
-                    thread.throw()
-            for index in sorted(self._finished):  # an interrupted run keeps what was finished out of turn
-                writer.append(*self._finished.pop(index))
-
-    def _start(self, slot: int, running: list[tuple[Guided, greenlet]]) -> None:
-        """Starts the next execution in a slot."""
-        rng = next(self._waiting, None)
-        if rng is not None:
-            execution = Guided(rng, self._job, self._network, slot)
-            self._advance(execution, self._thread(execution), running)
-
-    def _advance(self, execution: Guided, thread: greenlet, running: list[tuple[Guided, greenlet]]) -> None:
-        """Runs an execution to its next pending draw; at its end, another one takes its place."""
-        while True:
-            outcome = thread.switch()
-            if not thread.dead:
-                running.append((execution, thread))
-                return
-            self._finished[execution.rng.index] = (outcome, execution.log_weight)
-            rng = next(self._waiting, None)
-            if rng is None:
-                return
-            execution = Guided(rng, self._job, self._network, execution.slot)
-            thread = self._thread(execution)
-
-    def _thread(self, execution: Guided) -> greenlet:
-        thread = greenlet(lambda: execute(execution, self._job.model, self._job.ambient))
-        thread.gr_context = copy_context()
-        return thread
-
-    def _write(self, writer: TraceWriter, progress: Progress) -> None:
-        """Writes what is finished and has its turn."""
-        log_weights = []
-        while self._written in self._finished:
-            trace, log_weight = self._finished.pop(self._written)
-            self._written += 1
-            writer.append(trace, log_weight)
-            log_weights.append(log_weight)
-        if log_weights:
-            progress.advance_weighted(np.array(log_weights))
 
 
 class Evaluator:
@@ -246,6 +177,7 @@ class Evaluator:
         frames, log_probs = frames_of_tokens(tokens, self._config.categories)
         able = (frames.kind != PRIOR) & ((frames.kind != CATEGORY) | (frames.high < self._config.categories))
         able &= np.isin(frames.kind, self._config.kinds)
+        able &= ~np.array([token.from_prior for token in tokens])
         pending = Pending(executions, tokens, frames, log_probs, able, self._evaluate(executions, frames))
         values, log_density = self._settle(pending)
         u = np.clip(coordinates(frames, values), -1e6, 1e6)
@@ -253,6 +185,14 @@ class Evaluator:
         for execution, token, (value, log_q, kind, coordinate) in zip(executions, tokens, answers, strict=True):
             execution.answer = (value, log_q)
             execution.previous = (token.row, kind, coordinate)
+
+    def kept(self, slot: int) -> Any:
+        """A copy of the state in a slot."""
+        return jax.tree.map(partial(_row, slot), self._states)
+
+    def put_back(self, slot: int, state: Any) -> None:
+        """Puts a state that was kept into a slot again."""
+        self._put([slot], state)
 
     def _settle(self, pending: Pending) -> tuple[np.ndarray, np.ndarray]:
         """Draws the values, and gives them with their log densities, float64 (n,) each."""
@@ -265,7 +205,7 @@ class Evaluator:
             part = None if log_probs is None else log_probs[where]
             components, share = self._config.components, self._config.prior_share
             values[where], proposed = draw(raw[where], frames.take(where), part, priors, own, components, share)
-            log_density[where] = mixed_with_prior(proposed, _log_priors(priors, values[where]), share)
+            log_density[where] = mixed_with_prior(proposed, log_priors(priors, values[where]), share)
         for k in np.flatnonzero(~able).tolist():
             prior = tokens[k].prior
             values[k] = prior.sample(executions[k].rng)
@@ -286,8 +226,7 @@ class Evaluator:
         self._evaluate_blocks(executions, seen, fresh, raw, first=True)
         for key, members in alike.items():
             if key not in self._begun:
-                state = jax.tree.map(partial(_row, executions[members[0]].slot), self._states)
-                self._begun[key] = raw[members[0]].copy(), state
+                self._begun[key] = raw[members[0]].copy(), self.kept(executions[members[0]].slot)
             known, state = self._begun[key]
             raw[members] = known
             self._put([executions[k].slot for k in members], state)
@@ -357,7 +296,7 @@ def _filled(rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def _log_priors(priors: list[Distribution], values: np.ndarray) -> np.ndarray:
+def log_priors(priors: list[Distribution], values: np.ndarray) -> np.ndarray:
     """Log densities of scalar values, float64 (n,)."""
     pairs = zip(priors, values.tolist(), strict=True)
     return np.array([prior.log_prob(_plain(prior, value)) for prior, value in pairs])
@@ -398,14 +337,3 @@ def _probabilities(prior: Distribution) -> Any:
         return 1.0 - prior.probs, prior.probs
     assert isinstance(prior, Categorical)
     return prior._row
-
-
-def run_guided(
-    job: Job, network: Network, num_traces: int, lockstep: int, writer: TraceWriter, progress: Progress
-) -> None:
-    """Executions 0 ... num_traces - 1 of a job under a network's proposals, written in order.
-
-    Raises:
-      NetworkError: the network was trained on other observations.
-    """
-    Lockstep(job, network, num_traces, lockstep).run(writer, progress)

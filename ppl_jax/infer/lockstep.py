@@ -1,0 +1,128 @@
+"""Importance sampling under a network: executions in greenlets, side by side, whose draws are answered together."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import copy_context
+
+import numpy as np
+from greenlet import getcurrent, greenlet
+
+from ppl_jax.infer.compiled import Evaluator
+from ppl_jax.infer.host import Job
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.rejection import Loops, Steered
+from ppl_jax.nn.network import Network
+from ppl_jax.storage import TraceWriter
+from ppl_jax.streams import streams
+from ppl_jax.traces import Trace
+from ppl_jax.waiting import waits_beside
+
+
+class Lockstep:
+    """Runs executions side by side and answers their draws.
+
+    Args:
+      job: what to run.
+      network: proposes.
+      num_traces: executions 0 ... num_traces - 1.
+      width: how many are on their way at once.
+      loops: how rejection scopes are treated.
+    """
+
+    def __init__(self, job: Job, network: Network, num_traces: int, width: int, loops: Loops):
+        self._job, self._network, self._loops = job, network, loops
+        self._waiting = iter(streams(job.seed, 0, num_traces))
+        self._width = min(width, num_traces)
+        self._evaluator = Evaluator(network, job.observations, self._width)
+        self._able: deque[tuple[Steered, greenlet]] = deque()  # those that can go on
+        self._pending: list[tuple[Steered, greenlet]] = []  # those that wait for a proposal
+        self._finished: dict[int, tuple[Trace, float]] = {}
+        self._written = 0
+
+    def run(self, writer: TraceWriter, progress: Progress) -> None:
+        """All executions, written in their order."""
+        try:
+            for slot in range(self._width):
+                self._begin(slot)
+            self._advance_all()
+            self._write(writer, progress)
+            while self._pending:
+                self._evaluator.answer([execution.asking for execution, _ in self._pending])
+                self._able.extend(self._pending)
+                self._pending.clear()
+                self._advance_all()
+                self._write(writer, progress)
+        finally:
+            for _, thread in (*self._pending, *self._able):
+                if not thread.dead:
+                    thread.throw()
+            for index in sorted(self._finished):  # an interrupted run keeps what was finished out of turn
+                writer.append(*self._finished.pop(index))
+
+    def _begin(self, slot: int) -> None:
+        """Begins the next execution, if there is one left, in a slot."""
+        rng = next(self._waiting, None)
+        if rng is None:
+            return
+        execution = Steered(rng, self._job, self._network, slot, self._evaluator, self._loops)
+
+        def let_others_go_on() -> None:
+            if getcurrent() is thread:  # not one that the model runs inside
+                thread.parent.switch()
+
+        def run() -> Trace:
+            with waits_beside(let_others_go_on):
+                return execution.run()
+
+        thread = greenlet(run)
+        thread.gr_context = copy_context()
+        self._able.append((execution, thread))
+
+    def _advance_all(self) -> None:
+        """Runs all executions to their next pending draws, or to their ends."""
+        while self._able:
+            self._advance(*self._able[0])
+
+    def _advance(self, execution: Steered, thread: greenlet) -> None:
+        """Lets the first execution go on; at its end, another one takes its place.
+
+        If it waits for another process it goes to the end of the queue, so that many processes compute together.
+        """
+        outcome = thread.switch()
+        self._able.popleft()
+        if thread.dead:
+            self._finished[execution.rng.index] = (outcome, execution.log_weight)
+            self._begin(execution.slot)
+        elif execution.asking.token is None:
+            self._able.append((execution, thread))
+        else:
+            self._pending.append((execution, thread))
+
+    def _write(self, writer: TraceWriter, progress: Progress) -> None:
+        """Writes what is finished and has its turn."""
+        log_weights = []
+        while self._written in self._finished:
+            trace, log_weight = self._finished.pop(self._written)
+            self._written += 1
+            writer.append(trace, log_weight)
+            log_weights.append(log_weight)
+        if log_weights:
+            progress.advance_weighted(np.array(log_weights))
+
+
+def run_guided(
+    job: Job,
+    network: Network,
+    num_traces: int,
+    lockstep: int,
+    loops: Loops,
+    writer: TraceWriter,
+    progress: Progress,
+) -> None:
+    """Executions 0 ... num_traces - 1 of a job under a network's proposals, written in order.
+
+    Raises:
+      NetworkError: the network was trained on other observations.
+    """
+    Lockstep(job, network, num_traces, lockstep, loops).run(writer, progress)
