@@ -101,7 +101,7 @@ def named_kernel(kernel: Any) -> Kernel:
         if kernel not in known:
             raise ValueError(f"kernel must be one of {sorted(known)} or a kernel such as RandomWalk(), got {kernel!r}.")
         return known[kernel]
-    if not hasattr(kernel, "move"):
+    if isinstance(kernel, type) or not hasattr(kernel, "move"):
         raise ValueError(f"kernel must be one of {sorted(known)} or a kernel such as RandomWalk(), got {kernel!r}.")
     return kernel
 

@@ -1,0 +1,221 @@
+"""Chains of Metropolis-Hastings: how a chain runs its model, adapts its scales, and writes what it visits.
+
+Most steps a chain makes by itself. For a whole new execution from a network it asks, so that those who run many chains
+side by side can have the network evaluated for all of them together (see :mod:`ppl_jax.infer.guided_chains`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
+from ppl_jax.infer.runs import LOOK_EARLY, check_weights, warn_of_unmet_names
+from ppl_jax.infer.single_site import Settings, Sites, State, acceptance_of, start, step
+from ppl_jax.models import Request, Reruns, reruns
+from ppl_jax.primitives import Site
+from ppl_jax.storage import TraceWriter
+from ppl_jax.streams import CountedStream, Stream, derive_seed, streams
+
+_STARTS, _STEPS, _CHOICES = range(3)  # labels of a chain's families of streams
+_REPORT_EVERY = 256  # steps between updates of the progress bar
+
+
+class Scales:
+    """Random-walk scale of every address, adapted towards an acceptance rate (Robbins-Monro) during burn-in."""
+
+    def __init__(self) -> None:
+        self._log_scales: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def of(self, address: str) -> float:
+        """The scale for proposals at this address."""
+        known = self._log_scales.get(address)
+        return FIRST_SCALE if known is None else math.exp(known)
+
+    def learn(self, site: Site, acceptance: float) -> None:
+        """Takes the acceptance probability of a proposal at ``site`` into account."""
+        address = site.address
+        count = self._counts[address] = self._counts.get(address, 0) + 1
+        target = TARGET_SCALAR if site.distribution.shape == () else TARGET_VECTOR
+        known = self._log_scales.get(address, math.log(FIRST_SCALE))
+        self._log_scales[address] = min(known + (acceptance - target) / count**0.6, math.log(10.0))
+
+
+# -- two ways of running the model -------------------------------------------------------------------------------------
+
+
+class ByStatements:
+    """A chain that runs the model by calling it; its states are State."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def start(self, seed: int) -> Any:
+        """The first state."""
+        return self.adopted(start(self.settings, seed))
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        """The accepted new state or None, the acceptance probability, and the site that was to move."""
+        return step(self.settings, state, scales.of, rng)
+
+    def adopted(self, state: State) -> Any:
+        """A state as this way keeps it."""
+        return state
+
+    def free(self, state: Any) -> Sites:
+        """The sites of a state that can move, in the order of the execution."""
+        return state.free
+
+    def names(self, state: Any) -> set[str]:
+        """The names of a state's sites."""
+        return {site.name for site in state.trace.sites if site.name}
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        """Writes the state's trace."""
+        writer.append(state.trace, 0.0)
+
+
+class ByRows(ByStatements):
+    """A chain for a model that runs again by itself; its states are RowState, or State where that fails."""
+
+    def __init__(self, settings: Settings, runs: Reruns, request: Request):
+        super().__init__(settings)
+        self.rows = RowSteps(runs, request, settings.kernel)
+
+    def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
+        if isinstance(state, RowState):
+            try:
+                return self._step(state, scales, CountedStream(rng.seed, rng.index))
+            except NotByRows:
+                trace, free = state.sites()
+                state = State(trace, free, state.keys, state.log_likelihood)
+        new, acceptance, chosen = step(self.settings, state, scales.of, rng)
+        return None if new is None else self.adopted(new), acceptance, chosen
+
+    def _step(self, state: RowState, scales: Scales, rng: CountedStream) -> tuple[RowState | None, float, Site]:
+        keys = state.keys
+        chosen = keys[int(rng.random() * len(keys))]
+        site = state.site(chosen)
+        try:
+            new, log_ratio = self.rows.propose(state, chosen, scales.of(chosen[0]), rng)
+        except Refused:
+            return None, 0.0, site
+        if len(new.plan.free) != len(keys):
+            log_ratio += math.log(len(keys) / len(new.plan.free))
+        if math.isnan(log_ratio):
+            check_weights(new.table(), np.array([log_ratio]))
+        acceptance = 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
+        return (None if rng.random() >= acceptance else new), acceptance, site
+
+    def adopted(self, state: State) -> Any:
+        return self.rows.adopt(state.trace, state.keys) or state
+
+    def free(self, state: Any) -> Sites:
+        return state.sites()[1] if isinstance(state, RowState) else state.free
+
+    def names(self, state: Any) -> set[str]:
+        if isinstance(state, RowState):
+            return {site.name for site in state.plan.layout.sites if site.name}
+        return super().names(state)
+
+    def store(self, writer: TraceWriter, state: Any) -> None:
+        if isinstance(state, RowState):
+            writer.extend(state.table(), np.zeros(1))
+        else:
+            super().store(writer, state)
+
+
+def _way_of(settings: Settings) -> ByStatements:
+    """How the chain runs the model."""
+    request = Request(settings.seed, settings.observations, True, settings.likelihood_importance)
+    runs = reruns(settings.model, settings.ambient, request)
+    return ByStatements(settings) if runs is None else ByRows(settings, runs, request)
+
+
+# -- the chain ---------------------------------------------------------------------------------------------------------
+
+
+class Question(NamedTuple):
+    """A chain asks for a whole new execution from the network.
+
+    Attributes:
+      rng: the stream of the execution.
+      gain: log prior minus log proposal density of the latents that the chain has now; None if it is not known.
+      free: where it is not known, the latents, in the order of the execution.
+    """
+
+    rng: Stream
+    gain: float | None
+    free: Sites
+
+
+class Answer(NamedTuple):
+    """The new execution, None if its density is zero; its gain, and that of the latents that the chain has now."""
+
+    state: State | None
+    gain: float
+    present_gain: float
+
+
+Steps = Generator[Question, Answer, None]
+
+
+def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Progress) -> Steps:
+    """Runs one chain and writes ``length`` traces; asks where a step is the network's."""
+    seed = derive_seed(settings.seed, chain)
+    way = _way_of(settings)
+    state = way.start(derive_seed(seed, _STARTS))
+    scales = Scales()
+    adapts, share = settings.kernel.adapts, settings.proposal_share
+    choose = Stream(derive_seed(seed, _CHOICES)).random
+    gain: float | None = None  # of the present state
+    stored: Any = None
+    accepted = 0
+    steps = settings.burn_in + length * settings.thinning
+    met = [way.names(state)] if chain == 0 and settings.observations and steps > LOOK_EARLY else []
+    for number, rng in enumerate(streams(derive_seed(seed, _STEPS), 0, steps)):
+        after_burn_in = number - settings.burn_in + 1
+        new = None
+        if share and choose() < share:
+            answer = yield Question(rng, gain, {} if gain is not None else way.free(state))
+            gain = answer.present_gain
+            if _accepts(answer, state.log_likelihood, rng):
+                assert answer.state is not None
+                new, gain = way.adopted(answer.state), answer.gain
+        elif state.keys:  # a network's execution may have none, and stays until the next one
+            new, acceptance, chosen = way.step(state, scales, rng)
+            if adapts and after_burn_in <= 0:
+                scales.learn(chosen, acceptance)
+            if new is not None:
+                gain = None
+        if new is not None:
+            state = new
+            accepted += 1
+        if met and len(met) < LOOK_EARLY:
+            met.append(way.names(state))
+            if len(met) == LOOK_EARLY:
+                warn_of_unmet_names(settings.observations, met)
+        if after_burn_in > 0 and after_burn_in % settings.thinning == 0:
+            if state is stored:
+                writer.repeat(0.0)
+            else:
+                stored = state
+                way.store(writer, state)
+        if (number + 1) % _REPORT_EVERY == 0:
+            progress.advance(_REPORT_EVERY, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
+    progress.advance(steps % _REPORT_EVERY)
+
+
+def _accepts(answer: Answer, log_likelihood: float, rng: Stream) -> bool:
+    """Whether an independent execution is accepted: with the ratio of the importance weights, at most 1."""
+    new = answer.state
+    if new is None:
+        return False
+    log_ratio = new.log_likelihood + answer.gain - (log_likelihood + answer.present_gain)
+    return rng.random() < acceptance_of(log_ratio, new.trace)

@@ -1,0 +1,214 @@
+"""The single-site step of Metropolis-Hastings, and where a chain starts: executions of a model that is called.
+
+The step is described in :mod:`ppl_jax.infer.metropolis`; chains are made of it in :mod:`ppl_jax.infer.chains`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppl_jax.errors import DegenerateWeightsError, NoLatentsError
+from ppl_jax.execution import Execution, execute
+from ppl_jax.handlers import reusable
+from ppl_jax.infer.kernels import FIRST_SCALE, Kernel
+from ppl_jax.infer.runs import check_weights
+from ppl_jax.primitives import Site
+from ppl_jax.storage import TraceTable, TraceWriter
+from ppl_jax.streams import Stream
+from ppl_jax.traces import Trace
+
+START_TRIES = 10_000  # prior executions among which a starting point of non-zero density is looked for
+
+Key = tuple[str, int]  # address and instance
+Sites = dict[Key, Site]
+
+
+class Settings(NamedTuple):
+    """What all chains share; ``proposal_share`` is the probability of a step from a network, 0 without one."""
+
+    model: Callable[[], Any]
+    observations: Mapping[str, Any]
+    kernel: Kernel
+    burn_in: int
+    thinning: int
+    initial_trace: Trace | None
+    likelihood_importance: float
+    ambient: tuple
+    seed: int
+    proposal_share: float
+
+
+class Impossible(BaseException):
+    """Ends an execution that will be rejected anyway; not an Exception, so that models do not catch it."""
+
+
+class Proposed(Execution):
+    """An execution that may become a chain's next one: its ``log_weight`` is the part of the target beside the priors.
+
+    A latent fixed by an inner handler counts as part of the target. An execution of density zero is given up.
+    Subclasses keep in ``free`` the controlled latents outside rejection scopes, by key, in the order in which they are
+    met. Draws in a scope are nuisances, for of their prior only the accepted pass is known, not the probability of
+    acceptance by which it is normalised; an execution keeps and moves none of them, and draws them afresh as a whole.
+    """
+
+    __slots__ = ()
+
+    free: Sites
+
+    def settle_observed(self, site: Site) -> None:
+        """Weighs the value."""
+        super().settle_observed(site)
+        if self.log_weight == -math.inf:
+            self.give_up()
+
+    def settle_fixed(self, site: Site) -> None:
+        """A latent fixed by an inner handler counts as part of the target, whatever it hangs on."""
+        self.log_weight += site.log_prob
+
+    def give_up(self) -> None:
+        """Called when the density is zero: no model ever runs on with an impossible value."""
+        raise Impossible
+
+
+class Proposal(Proposed):
+    """An execution that keeps the values of ``previous`` and moves the one at ``chosen``.
+
+    ``log_ratio`` has the priors of kept and moved sites, new over old, and the kernel's correction; ``moved`` tells
+    whether the chosen site was met. With nothing chosen it is a chain's start, which is never given up.
+    """
+
+    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale")
+
+    def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: Key | None, scale: float):
+        super().__init__(rng, settings.observations, True, settings.likelihood_importance)
+        self.previous = previous
+        self.chosen = chosen
+        self.kernel = settings.kernel
+        self.scale = scale
+        self.free = {}
+        self.log_ratio = 0.0
+        self.moved = False
+
+    def settle_latent(self, site: Site) -> None:
+        """Keeps, moves or draws the value."""
+        site.proposal = None  # proposals of inner handlers are for importance sampling
+        if not site.control or self.loops:
+            # Only an initial trace gives values of uncontrolled draws.
+            given = None if self.loops else self.previous.get((site.address, site.instance))
+            if given is not None and reusable(given, site):
+                site.value = given.value
+            else:
+                site.value = site.distribution.sample(self.rng)
+            return
+        key = (site.address, site.instance)
+        self.free[key] = site
+        old = self.previous.get(key)
+        if old is None or not reusable(old, site):
+            site.value = site.distribution.sample(self.rng)
+        elif key != self.chosen:
+            site.value = old.value
+            self.add_prior(site, old)
+        elif site.distribution.numbers() == old.distribution.numbers():
+            site.value, log_kernel_ratio = self.kernel.move(site.distribution, old.value, self.scale, self.rng)
+            self.log_ratio += log_kernel_ratio
+            self.add_prior(site, old)
+            self.moved = True
+        else:  # a fresh uncontrolled draw changed the prior here: the prior is proposed, both forth and back
+            site.value = site.distribution.sample(self.rng)
+            self.moved = True
+
+    def add_prior(self, site: Site, old: Site) -> None:
+        """Adds the ratio of the prior densities of a kept or moved value."""
+        log_prob = site.log_prob
+        if log_prob == -math.inf:
+            self.give_up()
+        self.log_ratio += log_prob - old.log_prob
+
+    def give_up(self) -> None:
+        """See :class:`Proposed`."""
+        if self.chosen is not None:
+            raise Impossible
+
+
+class State(NamedTuple):
+    """Where a chain is: the trace, its sites that can move, their keys, and its log likelihood."""
+
+    trace: Trace
+    free: Sites
+    keys: list[Key]
+    log_likelihood: float
+
+
+def step(
+    settings: Settings, state: State, scale_of: Callable[[str], float], rng: Any
+) -> tuple[State | None, float, Site]:
+    """One single-site step: the accepted new state or None, the acceptance probability, and the site to move."""
+    keys = state.keys
+    chosen = keys[int(rng.random() * len(keys))]
+    execution = Proposal(rng, settings, state.free, chosen, scale_of(chosen[0]))
+    try:
+        trace = execute(execution, settings.model, settings.ambient)
+    except Impossible:
+        return None, 0.0, state.free[chosen]
+    free = execution.free
+    if not (execution.moved and free):
+        return None, 0.0, state.free[chosen]
+    log_ratio = execution.log_ratio + execution.log_weight - state.log_likelihood
+    if len(free) != len(keys):
+        log_ratio += math.log(len(keys) / len(free))
+    acceptance = acceptance_of(log_ratio, trace)
+    if rng.random() >= acceptance:
+        return None, acceptance, state.free[chosen]
+    trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
+    same_keys = len(free) == len(keys) and free.keys() == state.free.keys()
+    return State(trace, free, keys if same_keys else list(free), execution.log_weight), acceptance, state.free[chosen]
+
+
+def start(settings: Settings, seed: int) -> State:
+    """The initial trace, or the first prior execution of non-zero density."""
+    given = settings.initial_trace
+    previous = {(site.address, site.instance): site for site in given.latents} if given is not None else {}
+    tries = 1 if given is not None else START_TRIES
+    trace: Trace
+    for index in range(tries):
+        execution = Proposal(Stream(seed, index), settings, previous, None, FIRST_SCALE)
+        trace = execute(execution, settings.model, settings.ambient)
+        if not execution.free:
+            raise NoLatentsError(
+                "The model has no controlled latent variable for Metropolis-Hastings to move: it calls sample only "
+                "with control=False, on conditioned names, or never. Use importance_sampling, or control a draw."
+            )
+        log_density = execution.log_weight + sum(site.log_prob for site in execution.free.values())
+        if -math.inf < log_density < math.inf:
+            trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
+            return State(trace, execution.free, list(execution.free), execution.log_weight)
+    start = f"None of {tries} starts drawn from the prior has" if given is None else "The initial trace does not have"
+    try:
+        check_weights(table_of(trace), np.array([log_density]))
+    except DegenerateWeightsError as error:
+        raise DegenerateWeightsError(
+            f"{start} a posterior density that is finite and not zero. Give an initial_trace that has. {error}"
+        ) from None
+    raise AssertionError("unreachable: the density is zero, infinite or not a number")
+
+
+def acceptance_of(log_ratio: float, trace: Trace) -> float:
+    """The probability of accepting a trace, of the logarithm of its ratio.
+
+    Raises:
+      DegenerateWeightsError: it is not a number; names the site to blame.
+    """
+    if math.isnan(log_ratio):
+        check_weights(table_of(trace), np.array([log_ratio]))
+    return 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
+
+
+def table_of(trace: Trace) -> TraceTable:
+    """A table of one trace."""
+    writer = TraceWriter()
+    writer.append(trace, 0.0)
+    return writer.finish()[0]
