@@ -73,6 +73,7 @@ class Conversation:
                     raise_all(question.before, scopes)
                 message = answer(question.asked, question.value, question.parameters)
         finally:
+            self._pool.conclude(self)
             if self.peer is not None:
                 try:
                     self.give_up()
@@ -110,7 +111,8 @@ class Conversation:
     def _exchange(self, peer: Peer, message: m.Message) -> Question:
         try:
             others = others_under_way()
-            if others is None:
+            # Where there are more executions than simulators, the next one would take this simulator away, and so on.
+            if others is None or self._pool.has_suspended():
                 found = peer.request(message)
             else:
                 peer.send(message)
@@ -147,7 +149,7 @@ class Conversation:
             peer = self.peer
             try:
                 others = others_under_way()
-                if others is not None and peer.connection is None:
+                if others is not None and peer.connection is None and not self._pool.has_suspended():
                     peer.start()
                     self._let_go_on(others)  # which start their own
                 connection = peer.connect()

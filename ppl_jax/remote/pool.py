@@ -27,6 +27,7 @@ class Pool:
         self._folder = private_folder()
         self._changed = threading.Condition()
         self._holders: dict[Peer, tuple[int, Conversation | None]] = {}  # thread and execution, oldest first
+        self._suspended: set[Conversation] = set()
         self._closed = False
         endpoints = tuple(
             endpoint or f"ipc://{self._folder / str(number)}.ipc" for number, endpoint in enumerate(options.endpoints)
@@ -64,13 +65,16 @@ class Pool:
                 for peer in self.peers:
                     if peer not in self._holders:
                         self._holders[peer] = (me, conversation)
+                        self._suspended.discard(conversation)
                         return peer
                 mine = [(peer, held) for peer, (thread, held) in self._holders.items() if thread == me]
                 for peer, held in mine:
                     if held is not None and held is not conversation:
                         held.suspend()
+                        self._suspended.add(held)
                         del self._holders[peer]
                         self._holders[peer] = (me, conversation)
+                        self._suspended.discard(conversation)
                         return peer
                 if len(mine) == len(self.peers):
                     raise SimulatorError(
@@ -78,6 +82,15 @@ class Pool:
                         "RemoteModel of its own."
                     )
                 self._changed.wait()
+
+    def has_suspended(self) -> bool:
+        """Whether there are more executions under way than simulators."""
+        return bool(self._suspended)
+
+    def conclude(self, conversation: Conversation) -> None:
+        """An execution is over."""
+        with self._changed:
+            self._suspended.discard(conversation)
 
     def lend_free(self) -> list[Peer]:
         """All simulators that are free now, for this thread; at least one."""
