@@ -10,16 +10,12 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
 from tqdm.auto import tqdm
 
 from ppl_jax.checkpoints import Checkpoints
@@ -28,23 +24,15 @@ from ppl_jax.data.tokens import CallSites, Encoder, Tokens
 from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
 from ppl_jax.infer.runs import check_count
 from ppl_jax.nn.cores import core_config
-from ppl_jax.nn.network import (
-    Network,
-    NetworkConfig,
-    NetworkError,
-    create_network,
-    grow,
-    grown,
-    loss,
-    num_parameters,
-    unraveller,
-)
+from ppl_jax.nn.network import Network, NetworkConfig, create_network, grown, packing_of
 from ppl_jax.nn.observations import check_fits, observed_in, scaling_in
-from ppl_jax.nn.optimisers import direction, rates, step_of
+from ppl_jax.nn.optimisers import check_optimiser, first_state, rates
+from ppl_jax.resuming import described, restored
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
 from ppl_jax.streams import check_seed, derive_seed
 from ppl_jax.training_log import TrainingLog
+from ppl_jax.training_step import Outcome, TrainingState, compiled_training, enlarged, enlarged_state
 
 _TRAINING, _VALIDATION, _PARAMETERS, _GROWTH = range(4)  # labels of derived seeds
 _PATIENCE_WITH_NAN = 50  # steps in a row that may be skipped
@@ -55,17 +43,6 @@ class TrainingError(PPLError, RuntimeError):
     """Training cannot go on; ``network`` is what was learned before."""
 
     network: Network | None = None
-
-
-class TrainingState(NamedTuple):
-    """What a step changes: the parameters, the state of the optimiser, and how many steps in a row were skipped.
-
-    The parameters are one vector: an optimiser then compiles to one loop, not to one for each of dozens of arrays.
-    """
-
-    params: Any
-    optimiser: Any
-    skipped: Any
 
 
 class Settings(NamedTuple):
@@ -158,7 +135,7 @@ class Trainer:
         self, network: Network, settings: Settings, source: Source, validation: TraceTable | None, look: TraceTable
     ):
         self.settings = settings
-        self.optimiser = direction(settings.optimizer, settings.clip_norm)
+        check_optimiser(settings.optimizer, settings.clip_norm)
         self.rates = settings.rates()
         self.validation_every = max(1, settings.num_steps // VALIDATIONS)
         self.source = source
@@ -171,8 +148,9 @@ class Trainer:
         self.history = list(network.history)
         self.encoder = Encoder(network.observed, self.sites, network.varying)
         self.shapes, self.validation_shapes = Shapes(), Shapes()
-        params = jnp.array(ravel_pytree(network.params)[0])
-        self.state = TrainingState(params, self._moments(params), jnp.zeros((), jnp.int32))
+        packing = packing_of(self.config)
+        params = jax.tree.map(jnp.array, packing.pack(network.params))
+        self.state = TrainingState(params, first_state(settings.optimizer, packing, params), jnp.zeros((), jnp.int32))
         self.best: Any = None
         self.best_loss, self.waited = math.inf, 0
         self.step, self.num_skipped = 0, 0
@@ -197,38 +175,29 @@ class Trainer:
         if new == old:
             return
         key = jax.random.key(np.uint32(derive_seed(self.settings.seed, _GROWTH, new.capacity, new.width) & 0xFFFFFFFF))
-        enlarged = partial(_enlarged, old, new)
-        self.state = self.state._replace(
-            params=enlarged(key, self.state.params),
-            optimiser=jax.tree.map(partial(enlarged, None), self.state.optimiser, is_leaf=partial(_is_tree, old)),
-        )
+        self.state = enlarged_state(old, new, key, self.state)
         if self.best is not None:
-            self.best = enlarged(key, self.best)
+            self.best = enlarged(old, new, key, self.best)
         visits = np.zeros(new.capacity, np.int64)
         visits[: len(self.visits)] = self.visits
         self.config, self.visits = new, visits
-
-    def _moments(self, params: jax.Array) -> Any:
-        """The state of the optimiser before the first step."""
-        named = isinstance(self.settings.optimizer, str)
-        return self.optimiser.init(params if named else unraveller(self.config)(params))
 
     def _functions(self) -> tuple[Any, Any]:
         """The compiled step and the compiled loss for the present configuration."""
         return compiled_training(self.config, self.settings.optimizer, self.settings.clip_norm)
 
-    def advance(self, table: TraceTable) -> jax.Array:
-        """One step on the traces of a table; the loss, perhaps still being computed."""
+    def advance(self, table: TraceTable) -> Outcome:
+        """One step on the traces of a table; what it found, perhaps still being computed."""
         tokens, observations, presence = self.encoder.encode(table)
         self._make_room(tokens)
         batch = self._batch(tokens, observations, presence, self.shapes)
         step, _ = self._functions()
         before = step._cache_size()
-        self.state, value = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
+        self.state, outcome = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
         self.num_compilations += step._cache_size() - before
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
         self.step += 1
-        return value
+        return outcome
 
     def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray, shapes: Shapes) -> Batch:
         config = self.config
@@ -261,7 +230,7 @@ class Trainer:
             disable=not progress,
             dynamic_ncols=True,
         )
-        pending: list[tuple[int, int, Any]] = []  # the last step's loss, which is asked for when the next one runs
+        pending: list[tuple[int, int, Outcome]] = []  # the last step's, which is asked for when the next one runs
         try:
             with bar:
                 for table in self.source.tables(settings.batch_size, self.step, steps, settings.num_traces):
@@ -278,7 +247,7 @@ class Trainer:
         except KeyboardInterrupt:
             message = f"Interrupted: returning the network trained for {self.step} steps."
             warnings.warn(message, InterruptedRunWarning, stacklevel=3)
-        except PPLError as error:
+        except Exception as error:  # of the model, or of a module, schedule or optimiser of the user's
             self.checkpoint()
             if isinstance(error, TrainingError):
                 error.network = self.network()
@@ -296,10 +265,10 @@ class Trainer:
             )
         return self.network()
 
-    def _report(self, bar: Any, pending: list[tuple[int, int, Any]], keep: int) -> None:
+    def _report(self, bar: Any, pending: list[tuple[int, int, Outcome]], keep: int) -> None:
         while len(pending) > keep:
-            step, number, value = pending.pop(0)
-            number_or_nan = float(value)
+            step, number, outcome = pending.pop(0)
+            number_or_nan = float(outcome.loss)
             self.history.append(((step + 1) * self.settings.batch_size, number_or_nan, math.nan))
             bar.set_postfix_str(f"loss {number_or_nan:.3f}", refresh=False)
             bar.update(number)
@@ -327,7 +296,7 @@ class Trainer:
             return False
         if held_out < self.best_loss:
             self.best_loss, self.waited = held_out, 0
-            self.best = jnp.array(self.state.params)
+            self.best = jax.tree.map(jnp.array, self.state.params)
             return False
         self.waited += 1
         return self.waited >= patience
@@ -337,7 +306,7 @@ class Trainer:
         params = self.state.params if self.best is None else self.best
         return Network(
             self.config,
-            jax.tree.map(np.array, unraveller(self.config)(params)),
+            jax.tree.map(np.array, packing_of(self.config).unpack(params)),
             CallSites(self.sites.known),
             self.visits.copy(),
             self.scaling,
@@ -353,47 +322,10 @@ class Trainer:
         Raises:
           NetworkError: the checkpoint is of a training with other settings.
         """
-        self._checkpoints = checkpoints = Checkpoints(path)
-        found = checkpoints.newest()
-        if found is None:
-            return
-        described = self._description()
-        for name, value in described["training"].items():
-            if found.description["training"][name] != value:
-                raise NetworkError(
-                    f"The checkpoint at {checkpoints.path} is of a training with {name} = "
-                    f"{found.description['training'][name]!r}, not {value!r}. Use the same settings, or another folder."
-                )
-        data = found.description
-        stored = {tuple(site) for site in data["sites"]}
-        if stored.isdisjoint(self.sites.known):
-            raise NetworkError(
-                f"The checkpoint at {checkpoints.path} is of a training on another model: they have no call site in "
-                f"common (for example {min(stored)[0]!r} there). Train on the same model, or give another folder."
-            )
-        self.sites = CallSites((address, family) for address, family in data["sites"])
-        self.encoder = Encoder(self.encoder.observed, self.sites, self.encoder.varying)
-        old, self.config = self.config, replace(
-            self.config,
-            capacity=data["capacity"],
-            categories=data["categories"],
-            kinds=tuple(data["kinds"]),
-        )
-        params = _enlarged(old, self.config, None, self.state.params)
-        like = {"params": params, "optimiser": self._moments(params), "skipped": self.state.skipped}
-        like |= {"scaling": self.scaling, "visits": np.zeros(self.config.capacity, np.int64)}
-        if data["has_best"]:
-            like["best"] = params
-        tree = found.restore(like)
-        self.state = TrainingState(tree["params"], tree["optimiser"], tree["skipped"])
-        self.scaling = jax.tree.map(np.asarray, tree["scaling"])
-        self.visits = np.array(tree["visits"])
-        self.best = tree.get("best")
-        self.step, self.num_skipped, self.waited = data["step"], data["num_skipped"], data["waited"]
-        self.best_loss = data["best_loss"]
-        self.history = [tuple(row) for row in data["history"]]
-        self.shapes.known = {tuple(shape) for shape in data["shapes"]}
-        self.validation_shapes.known = {tuple(shape) for shape in data["validation_shapes"]}
+        self._checkpoints = Checkpoints(path)
+        found = self._checkpoints.newest()
+        if found is not None:
+            restored(self, found, str(self._checkpoints.path))
 
     def log_to(self, path: str | Path) -> None:
         """Writes a log for TensorBoard to a folder; it goes on from the present step, so ``keep_in`` comes first."""
@@ -406,84 +338,4 @@ class Trainer:
         tree = {**self.state._asdict(), "scaling": self.scaling, "visits": self.visits}
         if self.best is not None:
             tree["best"] = self.best
-        self._checkpoints.save(self.step, tree, self._description())
-
-    def _description(self) -> dict[str, Any]:
-        """All of the state that is no array."""
-        settings, config = self.settings, self.config
-        return {
-            "training": {
-                "num_traces": settings.num_traces,
-                "batch_size": settings.batch_size,
-                "seed": settings.seed,
-                "core": repr(config.core),
-                "mixture_components": config.components,
-                "prior_share": config.prior_share,
-                "observations": repr(config.observed),
-            },
-            "capacity": config.capacity,
-            "categories": config.categories,
-            "kinds": list(config.kinds),
-            "sites": self.sites.known,
-            "step": self.step,
-            "num_skipped": self.num_skipped,
-            "waited": self.waited,
-            "best_loss": self.best_loss,
-            "has_best": self.best is not None,
-            "history": self.history,
-            "shapes": sorted(self.shapes.known),
-            "validation_shapes": sorted(self.validation_shapes.known),
-        }
-
-
-def _is_tree(config: NetworkConfig, part: Any) -> bool:
-    """Whether a part of an optimiser's state has the structure of the parameters."""
-    return isinstance(part, dict) and "heads" in part
-
-
-def _enlarged(old: NetworkConfig, new: NetworkConfig, key: jax.Array | None, part: Any) -> Any:
-    """Parameters, or moments of an optimiser, as a vector or tree, in larger tables; anything else as it is."""
-    if _is_tree(old, part):
-        return grow(part, old, new, key)
-    if np.ndim(part) == 1 and len(part) == num_parameters(old):
-        return ravel_pytree(grow(unraveller(old)(part), old, new, key))[0]
-    return part
-
-
-@lru_cache(maxsize=64)
-def compiled_training(config: NetworkConfig, optimizer: Any, clip_norm: float) -> tuple[Any, Any]:
-    """The compiled step and the compiled loss; trainings of one configuration share them.
-
-    The step is ``(scaling, state, batch, rate) -> (state, loss)``, the loss ``(scaling, params, batch) -> loss``.
-    """
-    unravel = unraveller(config)
-
-    def evaluate(scaling: Any, params: jax.Array, batch: Batch) -> jax.Array:
-        return loss(config, scaling, unravel(params), batch)
-
-    update = partial(_update, evaluate, unravel, optimizer, direction(optimizer, clip_norm))
-    return jax.jit(update, donate_argnums=1), jax.jit(evaluate)
-
-
-def _update(
-    evaluate: Callable[..., jax.Array],
-    unravel: Callable[[jax.Array], Any],
-    optimizer: Any,
-    transformation: optax.GradientTransformation,
-    scaling: Any,
-    state: TrainingState,
-    batch: Batch,
-    rate: jax.Array,
-) -> tuple[TrainingState, jax.Array]:
-    """One step; where the loss or the gradient is not finite, nothing changes and the loss is NaN."""
-    value, gradient = jax.value_and_grad(evaluate, argnums=1)(scaling, state.params, batch)
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
-    if isinstance(optimizer, str):
-        towards, moments = transformation.update(gradient, state.optimiser, state.params)
-        change = step_of(optimizer, towards, state.params, rate, unravel)
-    else:
-        tree, moments = transformation.update(unravel(gradient), state.optimiser, unravel(state.params))
-        change = ravel_pytree(tree)[0]
-    new = TrainingState(state.params + change, moments, jnp.zeros((), jnp.int32))
-    old = state._replace(skipped=state.skipped + 1)
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old), jnp.where(finite, value, jnp.nan)
+        self._checkpoints.save(self.step, tree, described(self))

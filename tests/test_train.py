@@ -10,13 +10,14 @@ import numpy as np
 import optax
 import programs
 import pytest
-from jax.flatten_util import ravel_pytree
 from nn.small_network import SMALL, gum_network
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax import resuming
+from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data import ShardWriter, frames, new_dataset
-from ppl_jax.nn.network import NetworkError
+from ppl_jax.nn.network import NetworkError, packing_of
 from ppl_jax.nn.optimisers import rates
 from ppl_jax.sources import TableSource
 from ppl_jax.trainer import Settings, Trainer, TrainingError, prepare
@@ -75,8 +76,13 @@ def test_a_training_resumes_bit_for_bit(tmp_path, monkeypatch, model):
         with pytest.warns(ppl.InterruptedRunWarning, match="trained for 11 steps"):
             ppl.train(model, 1280, **kept)
     same(whole, ppl.train(model, 1280, **kept))
-    with pytest.raises(NetworkError, match="batch_size = 64, not 32"):
-        ppl.train(model, 1280, **{**kept, "batch_size": 32})
+    for changed, message in (
+        ({"batch_size": 32}, "batch_size = 64, not 32"),
+        ({"optimizer": "adam-larc"}, "optimizer = 'adam', not 'adam-larc'"),
+        ({"learning_rate": 0.1}, "learning_rate = 0.01, not 0.1"),
+    ):
+        with pytest.raises(NetworkError, match=message):
+            ppl.train(model, 1280, **{**kept, **changed})
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path):
@@ -86,6 +92,40 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
             file.write_bytes(b"{")
     with pytest.raises(ppl.StorageError, match=r"checkpoint of step 2 at .* cannot be read"):
         ppl.train(programs.gum, 128, seed=0, checkpoint=tmp_path / "kept", **SMALL)
+
+
+def test_a_checkpoint_of_another_version_is_told(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(resuming, "FORMAT", 1)
+        ppl.train(programs.gum, 128, seed=0, checkpoint=tmp_path / "kept", **SMALL)
+    with pytest.raises(NetworkError, match="has the format 1, but 2 was expected"):
+        ppl.train(programs.gum, 128, seed=0, checkpoint=tmp_path / "kept", **SMALL)
+
+
+def test_a_model_that_raises_loses_no_step(tmp_path):
+    def model():
+        if len(calls) == 64 * 7:
+            raise KeyError("a bug of the user's")
+        calls.append(1)
+        return programs.gum()
+
+    calls = []
+    kept = {**SMALL, "seed": 0, "validation_traces": 0, "checkpoint": tmp_path / "kept"}
+    with pytest.raises(ppl.ModelError, match="a bug of the user's"):
+        ppl.train(model, 640, **kept)
+    assert Checkpoints(tmp_path / "kept").last_step == 6  # one minibatch is simulated for a first look
+
+
+def test_a_schedule_that_raises_loses_no_step(tmp_path):
+    def schedule(step):
+        if step == 4:
+            raise KeyError("a bug of the user's")
+        return 1e-2
+
+    kept = {**SMALL, "seed": 0, "validation_traces": 0, "checkpoint": tmp_path / "kept", "learning_rate": schedule}
+    with pytest.raises(KeyError, match="a bug of the user's"):
+        ppl.train(programs.gum, 640, **kept)
+    assert Checkpoints(tmp_path / "kept").last_step == 4
 
 
 def test_stored_traces_train_as_well_as_fresh_ones():
@@ -183,8 +223,9 @@ def test_early_stopping_returns_the_best_network():
     trainer.validate = lambda: next(values)
     network = trainer.run(progress=False)
     assert [row[2] for row in network.history if not math.isnan(row[2])] == [1.0, 0.5, 0.7]
-    np.testing.assert_array_equal(ravel_pytree(network.params)[0], trainer.best)
-    assert (trainer.best != trainer.state.params).any()
+    packed = packing_of(network.config).pack(network.params)
+    np.testing.assert_array_equal(packed.small, trainer.best.small)
+    assert (trainer.best.small != trainer.state.params.small).any()
 
 
 def test_steps_that_are_not_finite_are_skipped_and_told():

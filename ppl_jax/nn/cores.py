@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppl_jax.nn.affine import Affine, outer
+
 State = Any
 
 
@@ -106,7 +108,7 @@ class LSTMCore(nn.Module):
     width: int
 
     def setup(self) -> None:
-        self.inward = nn.Dense(4 * self.width, name="inward")
+        self.inward = Affine(4 * self.width, name="inward")
         self.recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.width, 4 * self.width))
 
     def __call__(self, inputs: jax.Array, start: jax.Array) -> jax.Array:
@@ -140,8 +142,9 @@ def _activated(gates: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.A
 def remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> jax.Array:
     """The features (T, R, width) of an LSTM over T steps.
 
-    The derivative is written by hand: the one of the recurrent matrix is then a single large product after the loop
-    over time, instead of one, and a sum of matrices, in each of its steps.
+    The derivative is written by hand. The one of the recurrent matrix is then a single large product after the loop
+    over time, instead of one, and a sum of matrices, in each of its steps; and both loops write what they find over
+    what they read, because memory that a step touches for the first time costs as much as computing what is put there.
 
     Args:
       gates: what the inputs contribute to the gates, (T, R, 4 * width).
@@ -152,49 +155,60 @@ def remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> jax.Arr
 
 
 def _remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> tuple[jax.Array, Any]:
-    nothing = jnp.zeros((gates.shape[1], recurrent.shape[0]), gates.dtype)
+    length, rows, _ = gates.shape
+    nothing = jnp.zeros((rows, recurrent.shape[0]), gates.dtype)
+    empty = jnp.zeros((length, *nothing.shape), gates.dtype)
 
-    def step(state: State, column: Any) -> tuple[State, Any]:
-        gate, keep = column
-        h, c = state[0] * keep, state[1] * keep
-        gate = gate + h @ recurrent
-        h, c = LSTMCore._update(gate, c)
-        return (h, c), (h, c, gate)
+    def step(time: jax.Array, carried: Any) -> Any:
+        h, c, features, cells, totals = carried
+        # Behind the barrier nothing reads the old row any more, so that the new one can take its place.
+        total = jax.lax.optimization_barrier(_at(totals, time) + (h * _at(kept, time)) @ recurrent)
+        h, c = LSTMCore._update(total, c * _at(kept, time))
+        return h, c, _put(features, h, time), _put(cells, c, time), _put(totals, total, time)
 
-    _, (features, cells, totals) = jax.lax.scan(step, (nothing, nothing), (gates, kept))
+    _, _, features, cells, totals = jax.lax.fori_loop(0, length, step, (nothing, nothing, empty, empty, gates))
     return features, (features, cells, totals, kept, recurrent)
 
 
 def _remember_backward(saved: Any, towards: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     features, cells, totals, kept, recurrent = saved
+    length = len(features)
     nothing = jnp.zeros_like(features[0])
-    before = jnp.concatenate([nothing[None], cells[:-1]])
     transposed = recurrent.T
 
-    def step(state: State, column: Any) -> tuple[State, jax.Array]:
-        d_h, d_c = state
-        towards_h, cell, earlier, total, keep = column
-        enter, hold, candidate, leave = _activated(total)
-        bent = jnp.tanh(cell)
-        d_h = d_h + towards_h
+    def step(number: jax.Array, carried: Any) -> Any:
+        d_h, d_c, totals = carried
+        time = length - 1 - number
+        keep = _at(kept, time)
+        enter, hold, candidate, leave = _activated(_at(totals, time))
+        bent = jnp.tanh(_at(cells, time))
+        earlier = _at(cells, jnp.maximum(time - 1, 0)) * keep  # before the first step nothing is kept
+        d_h = d_h + _at(towards, time)
         d_c = d_c + d_h * leave * (1.0 - bent * bent)
-        earlier = earlier * keep
-        d_total = jnp.concatenate(
-            [
-                d_c * candidate * enter * (1.0 - enter),
-                d_c * earlier * hold * (1.0 - hold),
-                d_c * enter * (1.0 - candidate * candidate),
-                d_h * bent * leave * (1.0 - leave),
-            ],
-            axis=-1,
+        d_total = jax.lax.optimization_barrier(
+            jnp.concatenate(
+                [
+                    d_c * candidate * enter * (1.0 - enter),
+                    d_c * earlier * hold * (1.0 - hold),
+                    d_c * enter * (1.0 - candidate * candidate),
+                    d_h * bent * leave * (1.0 - leave),
+                ],
+                axis=-1,
+            )
         )
-        return ((d_total @ transposed) * keep, d_c * hold * keep), d_total
+        return (d_total @ transposed) * keep, d_c * hold * keep, _put(totals, d_total, time)
 
-    _, d_totals = jax.lax.scan(step, (nothing, nothing), (towards, cells, before, totals, kept), reverse=True)
+    *_, d_totals = jax.lax.fori_loop(0, length, step, (nothing, nothing, totals))
     remembered = jnp.concatenate([nothing[None], features[:-1]]) * kept
-    width = recurrent.shape[0]
-    d_recurrent = remembered.reshape(-1, width).T @ d_totals.reshape(-1, 4 * width)
-    return d_totals, jnp.zeros_like(kept), d_recurrent
+    return d_totals, jnp.zeros_like(kept), outer(remembered, d_totals)
+
+
+def _at(rows: jax.Array, time: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(rows, time, keepdims=False)
+
+
+def _put(rows: jax.Array, row: jax.Array, time: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(rows, row, time, 0)
 
 
 remember.defvjp(_remember, _remember_backward)

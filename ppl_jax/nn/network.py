@@ -18,14 +18,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from ppl_jax.data.batches import Batch
 from ppl_jax.data.coordinates import CATEGORY, COUNT, FAMILY_NUMBERS
 from ppl_jax.data.tokens import CallSites, fits
 from ppl_jax.errors import PPLError
+from ppl_jax.nn.affine import Affine
 from ppl_jax.nn.cores import CoreConfig, State, make_core
 from ppl_jax.nn.embeddings import Embedding, Observer
+from ppl_jax.nn.packing import Packing
 from ppl_jax.nn.proposals import log_density
 
 _FEATURES = 64  # shared features from which a call site's matrix makes its proposal
@@ -88,9 +89,9 @@ class ProposalModule(nn.Module):
         self.families = self.param("families", small, (len(FAMILY_NUMBERS), _FAMILY))
         self.instances = self.param("instances", small, (_COUNTED, _COUNTER))
         self.elements = self.param("elements", small, (_COUNTED, _COUNTER))
-        self.previous = nn.Dense(_PREVIOUS)
-        self.wanted = nn.Dense(config.observation_dim)
-        self.trunk = [nn.Dense(2 * _FEATURES), nn.Dense(_FEATURES)]
+        self.previous = Affine(_PREVIOUS)
+        self.wanted = Affine(config.observation_dim)
+        self.trunk = [Affine(2 * _FEATURES), Affine(_FEATURES)]
         self.heads = self.param("heads", nn.initializers.normal(0.02), (config.capacity, _FEATURES, config.width))
         self.biases = self.param("biases", nn.initializers.zeros, (config.capacity, config.width))
 
@@ -137,7 +138,7 @@ class ProposalModule(nn.Module):
         address = self.addresses[site]
         seen = jnp.where(first[..., None], 0.0, _features_of(previous_u, previous_kind))
         behind = jnp.where(first[..., None], 0.0, self.addresses[previous_site])
-        previous = nn.gelu(self.previous(jnp.concatenate([seen, behind], axis=-1)))
+        previous = nn.gelu(self.previous(seen, behind))
         counters = [
             self.instances[jnp.clip(instance - 1, 0, _COUNTED - 1)],
             self.elements[jnp.clip(element, 0, _COUNTED - 1)],
@@ -159,10 +160,8 @@ class ProposalModule(nn.Module):
         )
 
     def _trunk(self, features: jax.Array, inputs: jax.Array) -> jax.Array:
-        x = jnp.concatenate([features, inputs], axis=-1)
-        for layer in self.trunk:
-            x = nn.gelu(layer(x))
-        return x
+        wide, narrow = self.trunk
+        return nn.gelu(narrow(nn.gelu(wide(features, inputs))))
 
 
 def _previous(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -315,15 +314,10 @@ def _shapes(config: NetworkConfig) -> Any:
     return jax.eval_shape(_initialise(config), jax.random.key(0, impl="rbg"))
 
 
-def num_parameters(config: NetworkConfig) -> int:
-    """How many numbers the parameters are."""
-    return sum(leaf.size for leaf in jax.tree.leaves(_shapes(config)))
-
-
 @lru_cache(maxsize=64)
-def unraveller(config: NetworkConfig) -> Any:
-    """From all parameters as one vector to their tree; ``jax.flatten_util.ravel_pytree`` goes the other way."""
-    return ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), _shapes(config)))[1]
+def packing_of(config: NetworkConfig) -> Packing:
+    """How the parameters of a configuration are packed."""
+    return Packing(_shapes(config))
 
 
 def _example(config: NetworkConfig) -> Batch:

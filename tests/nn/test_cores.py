@@ -1,11 +1,15 @@
 """Cores: the same features token by token as for a whole grid, and nothing seen of a row's other traces."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ppl_jax.nn import LSTM, FeedForward, Transformer
+from ppl_jax.nn.affine import Affine
 from ppl_jax.nn.cores import _remember, core_config, core_from_json, core_to_json, initial_state, make_core, remember
 
 CORES = [LSTM(8), FeedForward(8, 2), Transformer(8, 2, 2, 4)]
@@ -51,6 +55,26 @@ def test_a_row_of_single_draws_needs_no_memory():
     params = jax.jit(module.init)(jax.random.key(1), inputs, starts)
     together = module.apply(params, inputs.reshape(2, 3, 5), jnp.ones((2, 3), bool))
     np.testing.assert_allclose(module.apply(params, inputs, starts)[:, 0], together.reshape(6, 8), rtol=1e-5, atol=1e-6)
+
+
+def test_a_dense_layer_of_parts_is_flaxs_of_them_joined():
+    rng = np.random.default_rng(1)
+    parts = [jnp.asarray(rng.normal(size=(4, 3, size)), jnp.float32) for size in (5, 2)]
+    params = jax.jit(Affine(6).init)(jax.random.key(2), *parts)
+    theirs = jax.jit(nn.Dense(6).init)(jax.random.key(2), jnp.concatenate(parts, -1))
+    jax.tree.map(np.testing.assert_array_equal, params, theirs)
+    params["params"]["bias"] = params["params"]["bias"] + 0.5
+    weights = jnp.asarray(rng.normal(size=(4, 3, 6)), jnp.float32)
+
+    def mine(params, parts):
+        return (weights * Affine(6).apply(params, *parts) ** 2).sum()
+
+    def flaxs(params, parts):
+        return (weights * nn.Dense(6).apply(params, jnp.concatenate(parts, -1)) ** 2).sum()
+
+    found, expected = (jax.jit(jax.value_and_grad(f, (0, 1)))(params, parts) for f in (mine, flaxs))
+    # The same sums in another order, in single precision.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
 
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: type(core).__name__)

@@ -16,6 +16,7 @@ from ppl_jax.nn import LSTM, FeedForward, Network, NetworkConfig, create_network
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of
 from ppl_jax.nn.network import NetworkError, ProposalModule, compiled_step, grow, grown
+from ppl_jax.nn.packing import Packing
 
 SCALING = {"sum": (np.float32(60.0), np.float32(10.0))}
 
@@ -79,6 +80,15 @@ def test_growing_keeps_what_was_learned(network, tokens):
     np.testing.assert_allclose(again[..., : raw.shape[-1]], raw, rtol=1e-4, atol=1e-5)
     moments = grow(jax.tree.map(np.ones_like, network.params), network.config, bigger, None)
     assert moments["heads"][network.config.capacity :].sum() == 0.0
+
+
+def test_parameters_are_packed_into_few_arrays_and_back(network):
+    packing = Packing(network.params)
+    packed = packing.pack(network.params)
+    heads = network.params["heads"]
+    assert [part.shape for part in packed.large] == [heads.shape]
+    assert packed.small.shape == (network.num_parameters - heads.size,)
+    jax.tree.map(np.testing.assert_array_equal, packing.unpack(packed), network.params)
 
 
 def test_call_sites_keep_their_rows():
