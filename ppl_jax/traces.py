@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppl_jax.primitives import TAG, Site
 
 
@@ -102,9 +104,9 @@ class Trace:
         return list(dict.fromkeys(site.name for site in self.sites if site.name))
 
     def _named(self, key: str | tuple[str, int]) -> Site | None:
-        if isinstance(key, str):
-            return next((site for site in reversed(self.sites) if site.name == key), None)
-        name, occurrence = key
+        name, occurrence = name_and_occurrence(key)
+        if occurrence is None:
+            return next((site for site in reversed(self.sites) if site.name == name), None)
         matches = [site for site in self.sites if site.name == name]
         return matches[occurrence - 1] if 1 <= occurrence <= len(matches) else None
 
@@ -115,7 +117,7 @@ class Trace:
         return site.value
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, (str, tuple)) and self._named(key) is not None
+        return is_key(key) and self._named(key) is not None  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self.sites)
@@ -126,3 +128,26 @@ class Trace:
     def __repr__(self) -> str:
         named = ", ".join(f"{name}={self[name]!r}" for name in self.names[:6])
         return f"Trace({len(self.sites)} sites; {named})"
+
+
+def is_key(key: object) -> bool:
+    """Whether it is a name, or a name and an occurrence."""
+    return isinstance(key, str) or (
+        isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], (int, np.integer))
+    )
+
+
+def name_and_occurrence(key: Any) -> tuple[str, int | None]:
+    """What a key of a site means; without an occurrence, None, the last one is meant.
+
+    Raises:
+      TypeError: it is no key.
+    """
+    if isinstance(key, str):
+        return key, None
+    if not is_key(key):
+        raise TypeError(
+            "A value is read by the name of its site, trace['x'], or by name and occurrence, trace['x', 2]; got "
+            f"{key!r}. The sites by number are trace.sites."
+        )
+    return key[0], int(key[1])

@@ -429,3 +429,26 @@ def test_repr(posterior):
     assert repr(Empirical([1.0, 2.0])) == "Empirical(2 values, effective_sample_size=2.0, mean=1.5)"
     assert repr(Empirical(["a", "b"], num_chains=2)) == "Empirical(2 values in 2 chains, effective_sample_size=2.0)"
     assert repr(posterior).startswith("Empirical(4000 traces, effective_sample_size=")
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "in memory"])
+def test_a_key_that_is_none_is_refused_and_what_is_not_there_is_missing(stored):
+    run = ppl.prior(gum, 3, seed=0, progress=False)
+    trace = run[0] if stored else ppl.handlers.trace(ppl.handlers.seed(gum, seed=0)).get_trace()
+    assert trace["mu", 1] == trace["mu"] == trace["mu", np.int64(1)]
+    for key in (0, ("mu",), ("mu", "2"), None):
+        with pytest.raises(TypeError, match=r"by the name of its site, trace\['x'\]"):
+            trace[key]
+        assert key not in trace
+    for key in ("nu", ("mu", 2), ("mu", 0), ("mu", -1)):
+        with pytest.raises(KeyError, match="names are"):
+            trace[key]
+        assert key not in trace
+
+
+def test_samples_are_not_asked_for_by_name():
+    run = ppl.prior(gum, 3, seed=0, progress=False)
+    with pytest.raises(TypeError, match=r"posterior.map\('mu'\)"):
+        run["mu"]
+    with pytest.raises(TypeError, match="a function of a value, or the name of a site, got 0"):
+        run.map(0)

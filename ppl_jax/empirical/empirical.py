@@ -22,7 +22,7 @@ from ppl_jax.empirical.weights import check_log_weights, log_sum, multinomial, n
 from ppl_jax.errors import DegenerateWeightsError, PPLError
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.columns import as_column
-from ppl_jax.traces import Trace
+from ppl_jax.traces import Trace, is_key
 
 
 class Empirical(Sequence[Any]):
@@ -195,6 +195,8 @@ class Empirical(Sequence[Any]):
         """
         if isinstance(function, (str, tuple)):
             mapped: Any = self._column(function)
+        elif not callable(function):
+            raise TypeError(f"map needs a function of a value, or the name of a site, got {function!r}.")
         else:
             mapped = [function(value) for value in self]
         return self._with(mapped, self.log_weights, self._log_evidence, self.num_executions, self.num_chains)
@@ -224,6 +226,8 @@ class Empirical(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
             return self.values[index]
+        if is_key(index):
+            raise TypeError(f"Samples are chosen by number. The values of a site are posterior.map({index!r}).")
         log_weights = self.log_weights[index if isinstance(index, slice) else _indices(len(self), index)]
         share, evidence, total = len(log_weights) / max(1, len(self)), self._log_evidence, log_sum(self.log_weights)
         if evidence is not None and share > 0 and total > -np.inf:

@@ -15,10 +15,11 @@ import numpy as np
 
 from ppl_jax.distributions.layouts import is_discrete
 from ppl_jax.empirical import Empirical
-from ppl_jax.errors import NoLatentsError, SiteError, UnknownObservationError
+from ppl_jax.errors import NoLatentsError, SiteError, UnknownObservationError, UntraceableModelError
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.runs import check_count, check_model, check_observations, warn_of_lost_precision
+from ppl_jax.models import is_traceable
 from ppl_jax.primitives import FACTOR, TAG
 from ppl_jax.streams import check_seed
 
@@ -81,6 +82,8 @@ def nuts(
     from ppl_jax.infer.precision import lost_precision
 
     model, ambient = check_model(model), handlers_in_force()
+    if not is_traceable(model):
+        raise UntraceableModelError(f"JAX cannot trace {model!r}: it is in another process. Use metropolis_hastings.")
     batch_model = trace_structure(model, observations, score=True, ambient=ambient)
     _check_sites(batch_model, observations)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]

@@ -239,9 +239,10 @@ def untraceable(error: Exception, execution: SymbolicExecution) -> UntraceableMo
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "")
     if not reason:
         reason = str(error).split("\n")[0] if isinstance(error, PPLError) else f"{type(error).__name__}: {error}"
+        reason = reason.removesuffix(".")
     return UntraceableModelError(
         f"JAX cannot trace this model: {reason}. It happened in {error_site(_own(error))}, {progress_of(execution)}. "
-        "Run it with backend='host', or change that line."
+        "Change that line, or run the model on the host: backend='host', or metropolis_hastings in place of nuts."
     )
 
 

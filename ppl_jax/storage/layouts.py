@@ -18,6 +18,7 @@ from ppl_jax.errors import StorageError
 from ppl_jax.primitives import FACTOR, OBSERVE, SAMPLE, TAG, Site
 from ppl_jax.storage.columns import Numbers, is_whole, template_numbers
 from ppl_jax.storage.templates import freeze, object_places, size, unflatten
+from ppl_jax.traces import name_and_occurrence
 
 
 class SiteLayout(NamedTuple):
@@ -102,9 +103,11 @@ class RowLayout:
 
     def position(self, key: str | tuple[str, int]) -> int | None:
         """The position of the last site of a name, or of its given occurrence (1, 2, ...); None if there is none."""
-        name, occurrence = (key, 0) if isinstance(key, str) else key
+        name, occurrence = name_and_occurrence(key)
         places = self.named.get(name, [])
-        return places[occurrence - 1] if places and 0 <= occurrence <= len(places) else None
+        if occurrence is None:
+            return places[-1] if places else None
+        return places[occurrence - 1] if 1 <= occurrence <= len(places) else None
 
     def numbers(self, position: int) -> Numbers | None:
         """Where the value of the site at ``position`` stands, if it is a number or an array; else None."""

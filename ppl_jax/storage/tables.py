@@ -16,7 +16,7 @@ from ppl_jax.errors import StorageError
 from ppl_jax.primitives import Site
 from ppl_jax.storage.columns import Numbers, as_column, gather
 from ppl_jax.storage.layouts import RowLayout
-from ppl_jax.traces import Trace
+from ppl_jax.traces import Trace, is_key
 
 _BLOCK = 1 << 16  # traces whose places are turned to Python integers together
 
@@ -55,7 +55,7 @@ class StoredTrace(Trace):
         return self._layout.value(place, self._row, self._objects)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, (str, tuple)) and self._layout.position(key) is not None
+        return is_key(key) and self._layout.position(key) is not None  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self._layout.sites)

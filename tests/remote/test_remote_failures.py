@@ -121,6 +121,8 @@ def test_workers_and_tracing_are_refused():
                 engine(model, num_traces=10, num_workers=2, progress=False)
         with pytest.raises(ppl.UntraceableModelError, match="another process"):
             ppl.prior(model, 10, backend="jax", progress=False)
+        with pytest.raises(ppl.UntraceableModelError, match=r"another process\. Use metropolis_hastings\."):
+            ppl.nuts(model, {}, 10, progress=False)
 
 
 def test_a_closed_model_says_so():
