@@ -13,15 +13,16 @@ That costs next to nothing beside a new execution: both go on in the same evalua
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from typing import Any
 
 import numpy as np
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from ppl_jax.errors import describe_site
-from ppl_jax.execution import Execution, execute
+from ppl_jax.execution import execute
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
@@ -34,6 +35,7 @@ from ppl_jax.primitives import SAMPLE, Site
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import Stream
 from ppl_jax.traces import Trace
+from ppl_jax.waiting import waits_beside
 
 SIDE_BY_SIDE = 32  # chains; each has up to two executions in a block of the network's
 
@@ -46,9 +48,6 @@ class Fresh(Proposed, Guided):
     """
 
     __slots__ = ("free", "gain")
-
-    # In a rejection scope nothing is proposed, so that its loop needs no correction of the weight.
-    mark, rewind, leave = Execution.mark, Execution.rewind, Execution.leave
 
     def __init__(self, rng: Stream, job: Job, network: Network, slot: int):
         super().__init__(rng, job, network, slot)
@@ -134,8 +133,16 @@ class Task:
     """An execution in a greenlet of its own, and what came of it."""
 
     def __init__(self, execution: Guided, run: Callable[[], Any]):
+        def let_others_go_on() -> None:
+            if getcurrent() is self.thread:  # not one that the model runs inside
+                self.thread.parent.switch()
+
+        def run_beside() -> Any:
+            with waits_beside(let_others_go_on):
+                return run()
+
         self.execution = execution
-        self.thread = greenlet(run)
+        self.thread = greenlet(run_beside)
         self.thread.gr_context = copy_context()
         self.result: Any = None
         self.go_on()
@@ -145,8 +152,13 @@ class Task:
         """Whether it has come to its end."""
         return self.thread.dead
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for another process, and not for the network."""
+        return not self.done and self.execution.token is None
+
     def go_on(self) -> None:
-        """Runs to the next draw that is to be answered, or to the end."""
+        """Runs to the next draw that is to be answered, to where it must wait, or to the end."""
         self.result = self.thread.switch()
 
 
@@ -158,9 +170,13 @@ class _Chain:
         self.tasks: list[Task] = []
         self.question: Question | None = None
 
-    def pending(self) -> list[Guided]:
-        """The executions that wait for an answer."""
-        return [task.execution for task in self.tasks if not task.done]
+    def under_way(self) -> list[Task]:
+        """The executions that are not at their end."""
+        return [task for task in self.tasks if not task.done]
+
+    def waits(self) -> bool:
+        """Whether one of them waits for another process."""
+        return any(task.waits for task in self.tasks)
 
     def answer(self) -> Answer | None:
         """The answer to the question, once it is there; None before the first question."""
@@ -199,38 +215,43 @@ class SideBySide:
             for slot in range(self._width):
                 self._begin(next(waiting), slot, running, writer, progress)
             while running:
-                for chain in list(running):
-                    if not self._advance(chain):
+                queue = deque((chain, True) for chain in running)
+                while queue:
+                    chain, answered = queue.popleft()
+                    if not self._advance(chain, answered):
                         running.remove(chain)
                         self._finished[chain.number] = chain.writer
                         self._write(writer)
                         following = next(waiting, None)
                         if following is not None:
-                            self._begin(following, chain.slot, running, writer, progress)
-                pending = [execution for chain in running for execution in chain.pending()]
-                if pending:
-                    self._evaluator.answer(pending)
+                            queue.append((self._begin(following, chain.slot, running, writer, progress), False))
+                    elif chain.waits():
+                        queue.append((chain, False))
+                tasks = [task for chain in running for task in chain.under_way()]
+                if tasks:
+                    self._evaluator.answer([task.execution for task in tasks])
         finally:
             for chain in running:
-                for task in chain.tasks:
-                    if not task.done:
-                        task.thread.throw()
+                for task in chain.under_way():
+                    task.thread.throw()
                 self._finished[chain.number] = chain.writer
             for number in sorted(self._finished):
                 self._copy(self._finished.pop(number), writer)
 
-    def _begin(self, number: int, slot: int, running: list[_Chain], writer: TraceWriter, progress: Progress) -> None:
+    def _begin(self, number: int, slot: int, running: list[_Chain], writer: TraceWriter, progress: Progress) -> _Chain:
         """Puts a chain into a slot. It writes into memory where others are under way that come before it."""
         own = writer if self._width == 1 else TraceWriter()
         steps = run_chain(self._settings, number, self._lengths[number], own, progress)
-        running.append(_Chain(number, steps, own, slot))
+        chain = _Chain(number, steps, own, slot)
+        running.append(chain)
+        return chain
 
-    def _advance(self, chain: _Chain) -> bool:
-        """Runs a chain to its next draws that are to be answered; False at its end."""
-        for task in chain.tasks:
-            if not task.done:
+    def _advance(self, chain: _Chain, answered: bool) -> bool:
+        """Runs a chain to its next draws that are to be answered, or to where it must wait; False at its end."""
+        for task in chain.under_way():
+            if answered or task.waits:
                 task.go_on()
-        while not chain.pending():
+        while not chain.under_way():
             try:
                 question = chain.steps.send(chain.answer())  # type: ignore[arg-type]
             except StopIteration:

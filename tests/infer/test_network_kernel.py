@@ -1,22 +1,25 @@
 """Networks as proposals of Metropolis-Hastings: exact whatever the network, whatever runs beside, and worth it."""
 
 import math
+import signal
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import programs
 import pytest
-from infer.test_compiled import untrained
+from infer.test_compiled import failing, untrained
 from nn.small_network import gum_network
 from nn.wide_programs import zoo
 from scipy import stats
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax import handlers
 from ppl_jax.infer import guided_chains
 from ppl_jax.infer.guided_chains import Followed, SideBySide
 from ppl_jax.nn import LSTM, FeedForward, Transformer
+from ppl_jax.nn.network import NetworkError
 
 
 def bad(model, core=None, size=1.0):
@@ -186,3 +189,179 @@ def test_an_execution_that_is_followed_weighs_what_it_weighed_when_it_was_new(co
     assert len({execution.gain for execution, _ in tasks}) == len(tasks) >= 20
     for execution, task in tasks:
         assert task.result == execution.gain
+
+
+# -- what nothing is proposed for --------------------------------------------------------------------------------------
+
+
+def test_nuisances_and_unknown_call_sites_come_from_the_prior():
+    """y ~ Normal(a + b + c, 1), all standard normal: a nuisance, one that the network never saw, and one it proposes.
+
+    The posterior mean of each is y / 4, the variance 3 / 4.
+    """
+
+    def model(unknown=True):
+        a = ppl.sample(dist.Normal(0.0, 1.0), name="a", address="a", control=False)
+        b = ppl.sample(dist.Normal(0.0, 1.0), name="b", address="b") if unknown else 0.0
+        c = ppl.sample(dist.Normal(0.0, 1.0), name="c", address="c")
+        ppl.observe(dist.Normal(a + b + c, 1.0), name="y", address="y")
+
+    network = bad(lambda: model(unknown=False), size=0.5)
+    for share in (0.5, 1.0):
+        posterior = run(model, {"y": 2.0}, 6000, network, proposal_share=share, num_chains=30, seed=1)
+        for name in ("a", "b", "c"):
+            assert agrees(posterior, name, 0.5)
+            assert agrees(posterior, lambda trace, name=name: (trace[name] - 0.5) ** 2, 0.75)
+
+
+def test_latents_that_a_handler_fixes_are_part_of_the_target():
+    """b is fixed and hangs on a: the posterior of a is that given b = 2, Normal(1, sqrt(1/2))."""
+
+    def model():
+        a = ppl.sample(dist.Normal(0.0, 1.0), name="a")
+        b = ppl.sample(dist.Normal(a, 1.0), name="b")
+        ppl.observe(dist.Normal(b, 1.0), name="y")
+
+    fixed = handlers.substitute(model, data={"b": 2.0})
+    posterior = run(fixed, {"y": 0.0}, 5000, bad(model, size=0.5), num_chains=25, seed=2)
+    assert {trace["b"] for trace in posterior[:50]} == {2.0}
+    assert agrees(posterior, "a", 1.0)
+    assert agrees(posterior, lambda trace: (trace["a"] - 1.0) ** 2, 0.5)
+
+
+def test_the_users_own_proposals_are_left_to_importance_sampling():
+    def model():
+        with handlers.propose(proposal=lambda site: dist.Normal(7.0, 1.0)):
+            mu = ppl.sample(dist.Normal(1.0, math.sqrt(5.0)), name="mu")
+        ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs0")
+        ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs1")
+
+    posterior = run(model, programs.GUM_DATA, 3000, untrained(model, FeedForward(8, 1)), num_chains=30, seed=3)
+    assert agrees(posterior, "mu", programs.GUM_MEAN)
+    assert posterior[0].latents[0].proposal is None
+
+
+def test_executions_without_latents_are_reached_and_left_by_the_network():
+    """Half of the executions have nothing to move, which a nuisance decides; a walk alone would never see them."""
+
+    def model():
+        some = ppl.sample(dist.Bernoulli(0.5), name="some", control=False)
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x") if some else 0.0
+        ppl.observe(dist.Normal(x, 1.0), name="y")
+
+    network = bad(model, size=0.3)
+    start = next(trace for trace in ppl.prior(model, 20, seed=1, progress=False) if trace["some"])
+    posterior = run(model, {"y": 1.0}, 4000, network, num_chains=20, seed=4, initial_trace=start)
+    odds = stats.norm.pdf(1.0, 0.0, math.sqrt(2.0)) / stats.norm.pdf(1.0)
+    assert agrees(posterior, "some", odds / (1.0 + odds))
+
+
+# -- what it does not depend on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("core", [LSTM(8), Transformer(8, 1, 2, 8)], ids=["lstm", "transformer"])
+def test_chains_do_not_depend_on_what_runs_beside_them(core, monkeypatch, tmp_path):
+    network = bad(programs.gum_marsaglia, core, 0.3)
+    runs = []
+    for width, workers, path in ((32, 1, None), (3, 1, tmp_path / "chains"), (1, 2, None)):
+        monkeypatch.setattr(guided_chains, "SIDE_BY_SIDE", width)
+        runs.append(
+            run(
+                programs.gum_marsaglia, programs.GUM_DATA, 150, network, num_chains=7, burn_in=10, seed=5,
+                num_workers=workers, path=path,
+            )
+        )  # fmt: skip
+    fewer = run(programs.gum_marsaglia, programs.GUM_DATA, 22, network, num_chains=1, burn_in=10, seed=5)
+    values = [np.asarray(posterior.map("mu").values) for posterior in runs]
+    assert [posterior.num_chains for posterior in runs] == [7, 7, 7]
+    np.testing.assert_array_equal(values[1], values[0])
+    np.testing.assert_array_equal(values[2], values[0])
+    np.testing.assert_array_equal(fewer.map("mu").values, values[0][:22])
+    assert len(np.unique(values[0])) > 10
+
+
+def test_thinning_chooses_among_the_same_steps():
+    whole, thinned = (
+        run(programs.gum, programs.GUM_DATA, number, gum_network(), kernel="lightweight", burn_in=10, thinning=every,
+            seed=6)
+        for number, every in ((60, 1), (20, 3))
+    )  # fmt: skip
+    np.testing.assert_array_equal(thinned.map("mu").values, whole.map("mu").values[2::3])
+
+
+def test_a_network_on_disk_gives_the_same_chain(tmp_path):
+    gum_network().save(tmp_path / "network")
+    first, again = (
+        run(programs.gum, programs.GUM_DATA, 50, network, seed=7)
+        for network in (gum_network(), ppl.load_network(tmp_path / "network"))
+    )
+    np.testing.assert_array_equal(first.map("mu").values, again.map("mu").values)
+
+
+# -- bad input and bad luck --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"proposal_share": 0.0}, ValueError, "must be a probability above 0, got 0.0.*leave proposal out"),
+        ({"proposal_share": 1.5}, ValueError, "must be a probability above 0, got 1.5"),
+        ({"proposal_share": True}, ValueError, "must be a probability above 0, got True"),
+        ({"proposal": None, "proposal_share": 0.5}, ValueError, "proposal_share=0.5 .*there is no proposal"),
+        ({"proposal": lambda site: None}, TypeError, "proposal must be a network from ppl_jax.train"),
+    ],
+)
+def test_wrong_arguments_are_refused(settings, error, message):
+    arguments = {"proposal": gum_network(), "num_traces": 10, "progress": False, **settings}
+    with pytest.raises(error, match=message):
+        ppl.metropolis_hastings(programs.gum, programs.GUM_DATA, **arguments)
+
+
+def test_a_network_of_other_observations_is_refused():
+    with pytest.raises(NetworkError, match="'obs1' is not given"):
+        run(programs.gum, {"obs0": 8.0}, 10, gum_network())
+
+
+def test_a_network_of_another_model_is_refused():
+    def other():
+        ppl.sample(dist.Normal(0.0, 1.0), name="other")
+        ppl.observe(dist.Normal(0.0, 1.0), name="obs0")
+        ppl.observe(dist.Normal(0.0, 1.0), name="obs1")
+
+    with pytest.raises(NetworkError, match=r"none of the 1 latents where the chain begins.*'other'.*another model"):
+        run(other, programs.GUM_DATA, 10, gum_network(), seed=1)
+
+
+def test_a_model_without_latents_is_refused():
+    def model():
+        ppl.observe(dist.Normal(0.0, 1.0), name="obs0")
+        ppl.observe(dist.Normal(0.0, 1.0), name="obs1")
+
+    with pytest.raises(ppl.NoLatentsError):
+        run(model, programs.GUM_DATA, 10, gum_network())
+
+
+def test_an_error_of_the_model_keeps_what_was_finished():
+    with pytest.raises(ppl.ModelError, match="the simulator failed") as caught:
+        run(failing(60), programs.GUM_DATA, 400, bad(failing(10**9)), num_chains=4, burn_in=2, seed=8)
+    finished = caught.value.finished
+    assert len(finished) >= 20
+    assert finished.num_chains == 1
+
+
+@pytest.mark.parametrize("width", [1, 32])
+def test_an_interrupted_run_returns_what_was_finished(width, monkeypatch):
+    monkeypatch.setattr(guided_chains, "SIDE_BY_SIDE", width)
+    calls, network = [], None
+
+    def model():
+        calls.append(1)
+        if len(calls) == 150 and network:
+            signal.raise_signal(signal.SIGINT)
+        return programs.gum()
+
+    network = bad(model)
+    calls.clear()
+    with pytest.warns(ppl.InterruptedRunWarning, match="returning the"):
+        posterior = run(model, programs.GUM_DATA, 2000, network, num_chains=5, burn_in=2, seed=9)
+    assert 50 < len(posterior) < 160
