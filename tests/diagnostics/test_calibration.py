@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from programs import sprinkler
+from nn.small_network import SMALL, gum_network
+from programs import gum, sprinkler
+from scipy import stats
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -186,3 +188,72 @@ def test_an_error_keeps_what_is_done():
         run(infer)
     assert len(caught.value.finished.ranks["mu"]) == 10
     assert "simulation 10 of" in caught.value.__notes__[0]
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def guided(model, network, weighted=True):
+    """Inference by importance sampling with a network's proposals; or by its proposals alone."""
+
+    def infer(data, seed):
+        posterior = ppl.importance_sampling(model, data, 200, proposal=network, seed=seed, progress=False)
+        return posterior if weighted else ppl.Empirical(posterior.values)
+
+    return infer
+
+
+def gum_report(infer):
+    return calibration(gum, infer, ["mu"], num_simulations=200, num_draws=40, seed=5, progress=False)
+
+
+def coverage_error(level):
+    """The standard error of a coverage found in 200 simulations."""
+    return math.sqrt(level * (1.0 - level) / 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_trained_network_passes(weighted):
+    """By its weights it is right, however it was trained; its proposals alone are because it was trained well."""
+    report = gum_report(guided(gum, gum_network(), weighted))
+    assert report.passes()
+    for level in (0.5, 0.8, 0.9):
+        assert abs(report.coverage(level)["mu"] - level) < 3.0 * coverage_error(level)
+    # Over all data that the model can produce, of 200 traces each, also at the data that are unlike most.
+    assert np.median(report.effective_sample_sizes) > 0.6 * 200
+    assert np.quantile(report.effective_sample_sizes, 0.05) > 0.3 * 200
+
+
+def gum_believed(prior_scale, noise_scale):
+    """GUM as somebody believes it who is wrong about the standard deviations by these factors."""
+
+    def model():
+        mu = ppl.sample(
+            dist.Normal(1.0, prior_scale * math.sqrt(5.0)), name="mu", address=gum_network().sites.known[0][0]
+        )
+        for name in ("obs0", "obs1"):
+            ppl.observe(dist.Normal(mu, noise_scale * math.sqrt(2.0)), name=name)
+
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("prior_scale", "noise_scale"), [(1.0, 0.5), (0.5, 1.0)])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_network_for_a_wrong_model_does_not(prior_scale, noise_scale, weighted):
+    """Weighted, the network is the right one and the model that weighs is wrong; else the network learned a wrong one.
+
+    The interval of level 0.9 around a wrong posterior mean covers as often as the error's true distribution says.
+    """
+    model = gum_believed(prior_scale, noise_scale)
+    network = gum_network() if weighted else ppl.train(model, 16_000, seed=0, **SMALL)
+    report = gum_report(guided(model, network, weighted))
+    assert report.p_values["mu"] < 1e-4 and not report.passes()
+    believed = 1.0 / (5.0 * prior_scale**2) + 1.0 / noise_scale**2  # the precision of mu given both data
+    share = 1.0 / (noise_scale**2 * believed)  # of the data's mean in the posterior's
+    true = (1.0 - share) ** 2 * 5.0 + share**2  # variance of mu minus the posterior's mean; of the data's mean it is 1
+    covered = 2.0 * stats.norm.cdf(1.6449 / math.sqrt(believed * true)) - 1.0
+    # A network's proposals miss a posterior by a little, which moves a coverage by a few parts in a hundred.
+    slack = 0.0 if weighted else 0.03
+    assert abs(report.coverage(0.9)["mu"] - covered) < 3.5 * coverage_error(covered) + slack
