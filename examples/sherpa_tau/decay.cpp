@@ -102,16 +102,10 @@ std::string name_of(const ATOOLS::Flavour &flavour) {
     return found == names.end() ? flavour.IDName() : found->second;
 }
 
-std::vector<Channel> channels_of(const PHASIC::Decay_Table &table) {
-    std::vector<Channel> channels;
-    for (const PHASIC::Decay_Channel *channel : table) {
-        if (channel->Active(first_decay) < 1) continue;
-        std::string name;
-        for (std::size_t i = 1; i < channel->Flavs().size(); ++i)
-            name += (i > 1 ? " " : "") + name_of(channel->Flavs()[i]);
-        channels.push_back({name, channel->Width() / table.ActiveWidth(first_decay)});
-    }
-    return channels;
+std::string name_of(const PHASIC::Decay_Channel &channel) {
+    std::string name;
+    for (std::size_t i = 1; i < channel.Flavs().size(); ++i) name += (i > 1 ? " " : "") + name_of(channel.Flavs()[i]);
+    return name;
 }
 
 // The table of a flavour and those of all that its decays lead to.
@@ -157,7 +151,12 @@ void TauDecays::initialise(const std::string &yaml) {
     if (!sherpa_->InitializeTheRun() || !sherpa_->InitializeTheEventHandler())
         throw std::runtime_error("Sherpa cannot initialise itself with " + yaml);
     mass_ = ATOOLS::Flavour(kf_tau).HadMass();
-    channels_ = channels_of(tau_table(*sherpa_));
+    const PHASIC::Decay_Table &table = tau_table(*sherpa_);
+    for (const PHASIC::Decay_Channel *channel : table) {
+        if (channel->Active(first_decay) < 1) continue;
+        sherpas_channels_.push_back(channel);
+        channels_.push_back({name_of(*channel), channel->Width() / table.ActiveWidth(first_decay)});
+    }
     find_maxima();
 }
 
@@ -180,12 +179,23 @@ std::vector<Particle> TauDecays::decay(Source &source) {
     return products();
 }
 
+std::size_t TauDecays::channel() const {
+    for (ATOOLS::Blob *blob : sherpa_->GetBlobList()) {
+        ATOOLS::Blob_Data_Base *data = (*blob)["dc"];
+        if (!data || blob->InParticle(0)->Flav().Kfcode() != kf_tau) continue;
+        const auto *chosen = data->Get<PHASIC::Decay_Channel *>();
+        const auto found = std::find(sherpas_channels_.begin(), sherpas_channels_.end(), chosen);
+        if (found != sherpas_channels_.end()) return static_cast<std::size_t>(found - sherpas_channels_.begin());
+    }
+    throw std::runtime_error("Sherpa's event has no decay of a tau");
+}
+
 std::vector<Particle> TauDecays::products() const {
     std::vector<Particle> found;
-    for (const ATOOLS::Blob *blob : sherpa_->GetBlobList()) {
+    for (ATOOLS::Blob *blob : sherpa_->GetBlobList()) {
         if (blob->Type() != ATOOLS::btp::Hadron_Decay) continue;
         for (int i = 0; i < blob->NOutP(); ++i) {
-            const ATOOLS::Particle &particle = *const_cast<ATOOLS::Blob *>(blob)->OutParticle(i);
+            const ATOOLS::Particle &particle = *blob->OutParticle(i);
             if (particle.Status() != ATOOLS::part_status::active) continue;
             const ATOOLS::Vec4D &momentum = particle.Momentum();
             found.push_back({static_cast<int>(static_cast<long int>(particle.Flav())), momentum[0],

@@ -10,6 +10,9 @@
 #include "kinematics.hpp"
 #include "source.hpp"
 
+namespace PHASIC {
+class Decay_Channel;
+}
 namespace SHERPA {
 class Sherpa;
 }
@@ -37,6 +40,9 @@ public:
     // The final particles of one decay, in the tau's rest frame, the most energetic first.
     std::vector<Particle> decay(Source &source);
 
+    // The channel of the last decay.
+    std::size_t channel() const;
+
 private:
     // Sherpa raises the largest weight of a channel when it meets a larger one, and would so make an event depend on
     // those before it. After a warm-up from a fixed seed each event begins with the same maxima.
@@ -47,6 +53,7 @@ private:
     std::vector<Particle> products() const;
 
     std::unique_ptr<SHERPA::Sherpa> sherpa_;
+    std::vector<const PHASIC::Decay_Channel *> sherpas_channels_;
     std::vector<Channel> channels_;
     std::vector<Maximum> maxima_;
     double mass_ = 0.0;

@@ -8,7 +8,7 @@ namespace sherpa_tau {
 namespace {
 
 // mm
-constexpr double distance = 1750.0;
+constexpr double distance = 1500.0;
 constexpr double half_width = 875.0;
 constexpr double depth = 1000.0;
 constexpr double reach = 100.0; // of a deposit, to all sides

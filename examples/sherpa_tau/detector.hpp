@@ -1,6 +1,6 @@
 // The calorimeter: what the particles of an event leave in a grid of voxels.
 //
-// Its front face stands across the beam (z), 1.75 m from the tau's decay; behind it are 1.75 m x 1.75 m (x, y) x 1 m (z)
+// Its front face stands across the beam (z), 1.5 m from the tau's decay; behind it are 1.75 m x 1.75 m (x, y) x 1 m (z)
 // of matter, divided into voxels. Muons and neutrinos leave nothing. Any other particle makes a shower: a number of
 // deposits, drawn from its mean, each with a position, drawn from the shower's profile. A deposit is a quarter of a GeV
 // (with 4 deposits for each GeV), and spreads over the voxels around it. README.md has the table of the numbers.

@@ -45,7 +45,7 @@ def draw_momentum(
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     for panel, name in zip(axes, MOMENTUM, strict=True):
         _densities(panel, name, prior, truth, posteriors)
-    axes[0].legend(loc="upper left", fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     _save(figure, path)
 
 
@@ -57,7 +57,7 @@ def draw_energies(
     _intervals(axes[0, 0], truth, posteriors)
     for panel, name in zip(axes.flat[1:], ("leading", "missing", "missing transverse"), strict=True):
         _densities(panel, name, prior, truth, posteriors)
-    axes[0, 1].legend(loc="upper right", fontsize="small")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     _save(figure, path)
 
 
@@ -81,7 +81,7 @@ def draw_channels(
     bars = {"prior (branching ratio)": (prior, {"color": "white", "edgecolor": "black"})}
     bars |= {name: (shares, BARS[name]) for name, shares in found.items()}
     height = 0.8 / len(bars)
-    figure, panel = plt.subplots(figsize=(10, 0.6 * len(places) + 1.5), layout="constrained")
+    figure, panel = plt.subplots(figsize=(10, 0.5 * len(places) + 1.2), layout="constrained")
     for number, (label, (shares, style)) in enumerate(bars.items()):
         widths = [*shares[chosen], shares[rest].sum()]
         panel.barh(places + (number - 0.5 * (len(bars) - 1)) * height, widths, height, label=label, **style)
@@ -89,8 +89,8 @@ def draw_channels(
     panel.set_yticks(places, [*labels, f"{len(rest)} others"])
     panel.get_yticklabels()[chosen.index(truth)].set_fontweight("bold")
     panel.invert_yaxis()
-    panel.set(xlabel="probability", xlim=(0, 1))
-    panel.legend()
+    panel.set(xlabel="probability", xlim=(0, None))
+    panel.legend(loc="lower right")
     _save(figure, path)
 
 

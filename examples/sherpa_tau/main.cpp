@@ -24,6 +24,18 @@ void print_channels(const std::vector<Channel> &channels) {
     std::printf("]\n");
 }
 
+void print_decays(const Settings &settings, TauDecays &decays) {
+    Independent source(settings.seed);
+    for (std::int64_t i = 0; i < settings.decays; ++i) {
+        const std::vector<Particle> particles = decays.decay(source);
+        std::printf("{\"channel\": %zu, \"particles\": [", decays.channel());
+        for (std::size_t k = 0; k < particles.size(); ++k)
+            std::printf("%s[%d, %.17g, %.17g, %.17g, %.17g]", k ? ", " : "", particles[k].pdg, particles[k].momentum.x,
+                        particles[k].momentum.y, particles[k].momentum.z, particles[k].energy);
+        std::printf("]}\n");
+    }
+}
+
 // The simulator as it would be without PPX.
 void run_alone(const Settings &settings, TauDecays &decays, const Detector &detector) {
     Independent source(settings.seed);
@@ -37,7 +49,7 @@ void run_alone(const Settings &settings, TauDecays &decays, const Detector &dete
 void serve(const Settings &settings, TauDecays &decays, const Detector &detector) {
     std::vector<double> branching;
     for (const Channel &channel : decays.channels()) branching.push_back(channel.branching_ratio);
-    Asked source(branching);
+    Asked source(branching, settings.keep_rejected);
     ppx::Options options;
     options.name = "sherpa_tau";
     ppx::serve(settings.endpoint, Event(settings, decays, detector, source), options);
@@ -58,6 +70,7 @@ int main(int argc, char **argv) {
         TauDecays decays(settings.sherpa_yaml);
         const Detector detector(settings.grid, settings.deposits, settings.noise);
         if (settings.list_channels) print_channels(decays.channels());
+        else if (settings.decays) print_decays(settings, decays);
         else if (settings.bare) run_alone(settings, decays, detector);
         else serve(settings, decays, detector);
     } catch (const std::exception &error) {

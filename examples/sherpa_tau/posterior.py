@@ -17,6 +17,7 @@ KINDS = {
     "photons and neutral pions": (22, 111),
     "other neutral hadrons": (130, 310, 311, 221, 2112),
 }
+UNSEEN = (12, 13, 14, 16)  # neutrinos and muons leave nothing in the calorimeter
 LABELS = {
     "px": "momentum of the tau, $p_x$ (GeV)",
     "py": "momentum of the tau, $p_y$ (GeV)",
@@ -103,7 +104,7 @@ def quantities(posterior: ppl.Empirical) -> dict[str, np.ndarray]:
     numbers, energies = np.abs(particles[..., 0]).astype(np.int64), particles[..., 4]
     for kind, members in KINDS.items():
         values[kind] = np.where(np.isin(numbers, members), energies, 0.0).sum(axis=1)
-    seen = np.where(numbers == 13, 0.0, energies)  # muons leave nothing in the calorimeter
+    seen = np.where(np.isin(numbers, UNSEEN), 0.0, energies)
     values["leading"], values["visible"] = seen.max(axis=1), seen.sum(axis=1)
     values["missing"], values["missing transverse"] = missing[:, 3], np.hypot(missing[:, 0], missing[:, 1])
     return values

@@ -22,10 +22,14 @@ const char *const usage =
     "  --noise GEV          standard deviation of a voxel's noise (0.5 GeV for a grid of 20,35,35; it goes\n"
     "                       with the square root of a voxel's volume)\n"
     "  --deposits NUMBER    mean number of deposits of a shower for each GeV (4)\n"
+    "  --rejected           keep the draws of rejected passes of Sherpa's loops in the trace, as nuisances; without\n"
+    "                       it the loops are rejection scopes\n"
     "  --yaml FILE          Sherpa's run card (the one beside the program's source)\n"
     "  --channels           print the decay channels and their branching ratios as JSON, and end\n"
     "  --bare EVENTS        simulate without PPX, from a Mersenne Twister; print events per second, and end\n"
-    "  --seed NUMBER        of those events (0)\n";
+    "  --decays NUMBER      print decays at rest as Sherpa makes them, one JSON object a line (channel, and of every\n"
+    "                       particle pdg number, px, py, pz, E in GeV), and end\n"
+    "  --seed NUMBER        of the Mersenne Twister (0)\n";
 
 namespace {
 
@@ -91,6 +95,10 @@ Settings read_settings(int argc, char **argv) {
             settings.list_channels = true;
             continue;
         }
+        if (option == "--rejected") {
+            settings.keep_rejected = true;
+            continue;
+        }
         if (option.compare(0, 2, "--") != 0) {
             if (!settings.endpoint.empty())
                 throw std::invalid_argument(option + ": there is an endpoint already, " + settings.endpoint);
@@ -107,10 +115,11 @@ Settings read_settings(int argc, char **argv) {
         else if (option == "--deposits") settings.deposits = positive(option, text);
         else if (option == "--yaml") settings.sherpa_yaml = text;
         else if (option == "--bare") settings.bare = whole(option, text, 1);
+        else if (option == "--decays") settings.decays = whole(option, text, 1);
         else if (option == "--seed") settings.seed = static_cast<std::uint64_t>(whole(option, text, 0));
         else throw std::invalid_argument(option + ": there is no such option");
     }
-    if (settings.endpoint.empty() && !settings.list_channels && !settings.bare)
+    if (settings.endpoint.empty() && !settings.list_channels && !settings.bare && !settings.decays)
         throw std::invalid_argument("an endpoint is missing");
     return settings;
 }

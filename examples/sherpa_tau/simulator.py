@@ -12,6 +12,10 @@ import ppl_jax as ppl
 PROGRAM = Path(__file__).resolve().parents[2] / "build" / "sherpa_tau" / "tau"
 
 
+# Sherpa's names of particles, as they are written; which neutrino it is does not matter to a detector.
+_WRITTEN = {"pi": "π", "mu": "μ", "eta": "η", "omega": "ω", "+": "⁺", "-": "⁻", "0": "⁰", "_S": "ₛ", "_L": "ₗ"}
+
+
 class Channels(NamedTuple):
     """The decay channels: names, and branching ratios (channels,), of sum 1."""
 
@@ -30,7 +34,19 @@ def channels(program: Path) -> Channels:
     """The decay channels in the order of their numbers, as Sherpa has them."""
     found = json.loads(subprocess.run([str(program), "--channels"], check=True, capture_output=True, text=True).stdout)
     ratios = np.array([float(channel["branching_ratio"]) for channel in found])
-    return Channels([channel["name"] for channel in found], ratios / ratios.sum())
+    return Channels([written(channel["name"]) for channel in found], ratios / ratios.sum())
+
+
+def written(name: str) -> str:
+    """A channel's name for people, neutrinos last: "nu_tau anti-nu_e e-" becomes "e⁻ ν ν"."""
+    particles = sorted(name.split(), key=lambda particle: "nu_" in particle)
+    return " ".join("ν" if "nu_" in particle else _superscript(particle) for particle in particles)
+
+
+def _superscript(particle: str) -> str:
+    for plain, fine in _WRITTEN.items():
+        particle = particle.replace(plain, fine)
+    return particle
 
 
 def simulate(simulator: ppl.RemoteModel, folder: Path, events: int, seed: int) -> ppl.Dataset:

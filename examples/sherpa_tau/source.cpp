@@ -24,7 +24,8 @@ bool contains(std::string_view text, std::string_view part) { return text.find(p
 
 } // namespace
 
-Asked::Asked(std::vector<double> branching) : channels_(branching) {
+Asked::Asked(const std::vector<double> &branching, bool keep_rejected)
+    : channels_(branching), keep_rejected_(keep_rejected) {
     const double total = std::accumulate(branching.begin(), branching.end(), 0.0);
     double below = 0.0;
     for (const double probability : branching) {
@@ -34,11 +35,12 @@ Asked::Asked(std::vector<double> branching) : channels_(branching) {
 }
 
 // The innermost frames are this file's and the hook's; before them stand Sherpa's.
-Asked::Role Asked::role_of(std::string_view address) {
+Asked::Role Asked::role_of(std::string_view address) const {
     const std::string_view sherpa = address.substr(0, address.rfind("; Hook::Get()"));
     const std::string_view innermost = sherpa.substr(sherpa.rfind("; ") + 1);
     if (contains(innermost, "PHASIC::Decay_Table::Select()"))
         return contains(sherpa, "::FillDecayTree(") ? Role::Nuisance : Role::Channel; // of a daughter, of the tau
+    if (keep_rejected_) return Role::Nuisance;
     if (contains(innermost, "PHASIC::Decay_Channel::GenerateKinematics(")) return Role::Acceptance;
     return contains(sherpa, "PHASIC::Decay_Channel::GenerateKinematics(") ? Role::Kinematics : Role::Nuisance;
 }

@@ -32,7 +32,8 @@ public:
 class Asked : public Source {
 public:
     // `branching`: the probabilities of the tau's decay channels, in the order in which Sherpa adds them up.
-    explicit Asked(std::vector<double> branching);
+    // `keep_rejected`: no rejection scopes, the draws of rejected passes are sites like others.
+    Asked(const std::vector<double> &branching, bool keep_rejected);
 
     double for_sherpa() override;
     void end_of_sherpa() override;
@@ -44,12 +45,13 @@ public:
 private:
     enum class Role : unsigned char { Unknown, Nuisance, Channel, Kinematics, Acceptance };
 
-    static Role role_of(std::string_view address);
+    Role role_of(std::string_view address) const;
     Role role(const ppx::Place &place);
     double channel(const ppx::Place &place);
     double in_loop(const ppx::Place &place, bool is_acceptance);
 
     const ppx::Categorical channels_;
+    const bool keep_rejected_;
     std::vector<double> middles_; // of each channel's part of (0, 1)
     std::vector<Role> roles_;     // by number of the place
     std::optional<ppx::RejectionScope> loop_;
