@@ -16,7 +16,7 @@ from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import LOOK_EARLY, check_weights, warn_of_unmet_names
-from ppl_jax.infer.single_site import Settings, Sites, State, acceptance_of, start, step
+from ppl_jax.infer.single_site import Settings, State, acceptance_of, start, step
 from ppl_jax.models import Request, Reruns, reruns
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
@@ -68,9 +68,9 @@ class ByStatements:
         """A state as this way keeps it."""
         return state
 
-    def free(self, state: Any) -> Sites:
-        """The sites of a state that can move, in the order of the execution."""
-        return state.free
+    def seen(self, state: Any) -> list[tuple[Site, bool]]:
+        """The sites of a state that a network sees, in the order of the execution, and whether it proposes there."""
+        return state.seen()
 
     def names(self, state: Any) -> set[str]:
         """The names of a state's sites."""
@@ -93,8 +93,8 @@ class ByRows(ByStatements):
             try:
                 return self._step(state, scales, CountedStream(rng.seed, rng.index))
             except NotByRows:
-                trace, free = state.sites()
-                state = State(trace, free, state.keys, state.log_likelihood)
+                trace, free, scoped = state.sites()
+                state = State(trace, free, state.keys, state.log_likelihood, scoped)
         new, acceptance, chosen = step(self.settings, state, scales.of, rng)
         return None if new is None else self.adopted(new), acceptance, chosen
 
@@ -115,9 +115,6 @@ class ByRows(ByStatements):
 
     def adopted(self, state: State) -> Any:
         return self.rows.adopt(state.trace, state.keys) or state
-
-    def free(self, state: Any) -> Sites:
-        return state.sites()[1] if isinstance(state, RowState) else state.free
 
     def names(self, state: Any) -> set[str]:
         if isinstance(state, RowState):
@@ -147,12 +144,13 @@ class Question(NamedTuple):
     Attributes:
       rng: the stream of the execution.
       gain: log prior minus log proposal density of the latents that the chain has now; None if it is not known.
-      free: where it is not known, the latents, in the order of the execution.
+      seen: where it is not known, the latents that the network sees, in the order of the execution, and whether it
+        proposes there.
     """
 
     rng: Stream
     gain: float | None
-    free: Sites
+    seen: list[tuple[Site, bool]]
 
 
 class Answer(NamedTuple):
@@ -183,7 +181,7 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
         after_burn_in = number - settings.burn_in + 1
         new = None
         if share and choose() < share:
-            answer = yield Question(rng, gain, {} if gain is not None else way.free(state))
+            answer = yield Question(rng, gain, [] if gain is not None else way.seen(state))
             gain = answer.present_gain
             if _accepts(answer, state.log_likelihood, rng):
                 assert answer.state is not None

@@ -2,8 +2,9 @@
 
 The kernel is an independence sampler. A new execution is guided by the network as in importance sampling; with w prior
 times likelihood over proposal density, it is accepted with probability min(1, w' / w) (Tierney, Annals of Statistics
-22, 1994, section 2.3.3). Latents for which the network does not propose (nuisances, draws in rejection loops, unknown
-call sites) come from their prior in both executions, and cancel.
+22, 1994, section 2.3.3). Latents for which the network does not propose (nuisances, draws in rejection scopes, unknown
+call sites) come from their prior in both executions, and cancel; of those in scopes it sees the accepted pass, as in
+its training.
 
 For w the network follows the chain's present execution, draw by draw in the same blocks in which it guides new ones,
 so that the density of a draw does not depend on which of the two it was: w is a function of the execution, to the bit.
@@ -27,7 +28,8 @@ from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.single_site import Impossible, Proposed, Settings, Sites, State
+from ppl_jax.infer.rejection import Looping, Loops
+from ppl_jax.infer.single_site import Impossible, Proposed, Settings, State
 from ppl_jax.models import at_once
 from ppl_jax.nn.draws import log_densities, mixed_with_prior, proposals_of
 from ppl_jax.nn.network import Network, NetworkError
@@ -40,31 +42,35 @@ from ppl_jax.waiting import waits_beside
 SIDE_BY_SIDE = 32  # chains; each has up to two executions in a block of the network's
 
 
-class Fresh(Proposed, Guided):
+class Fresh(Proposed, Looping):
     """A new execution, guided by the network.
 
     Attributes:
       gain: log prior minus log proposal density of the latents so far.
     """
 
-    __slots__ = ("free", "gain")
+    __slots__ = ("free", "gain", "scoped")
 
-    def __init__(self, rng: Stream, job: Job, network: Network, slot: int):
-        super().__init__(rng, job, network, slot)
+    def __init__(self, rng: Stream, job: Job, network: Network, slot: int, evaluator: Evaluator):
+        super().__init__(rng, job, network, slot, evaluator, Loops(0))
         self.free = {}
+        self.scoped = {}
         self.gain = 0.0
 
     def settle_latent(self, site: Site) -> None:
         """Asks for a value, or draws it from the prior."""
         site.proposal = None  # proposals of inner handlers are for importance sampling
-        if not site.control or self.loops:
+        if not site.control:
             site.value = site.distribution.sample(self.rng)
             return
-        self.free[site.address, site.instance] = site
-        likelihood, self.log_weight = self.log_weight, 0.0
+        log_likelihood, self.log_weight = self.log_weight, 0.0
         super().settle_latent(site)
-        self.gain += self.log_weight
-        self.log_weight = likelihood
+        gain, self.log_weight = self.log_weight, log_likelihood
+        if self.loops:  # the network only saw it
+            self.scoped[site.address, site.instance] = site
+            return
+        self.free[site.address, site.instance] = site
+        self.gain += gain
         if self.gain == -math.inf:
             self.give_up()
 
@@ -74,31 +80,37 @@ class Followed(Guided):
 
     Attributes:
       given: the value of the draw that is pending.
+      proposes: whether the network proposes for it.
     """
 
-    __slots__ = ("_elements", "given")
+    __slots__ = ("_elements", "given", "proposes")
 
     def __init__(self, job: Job, network: Network, slot: int):
         super().__init__(Stream(0), job, network, slot)  # nothing that it draws is kept
         self._elements: Iterator[float] = iter(())
         self.given = 0.0
+        self.proposes = True
 
-    def follow(self, free: Sites) -> float:
-        """Log prior minus log proposal density of these latents, added up in the order of :class:`Fresh`."""
+    def follow(self, seen: list[tuple[Site, bool]]) -> float:
+        """Log prior minus log proposal density of latents, added up in the order of :class:`Fresh`.
+
+        Args:
+          seen: the latents, and whether the network proposes for each.
+        """
         gain = 0.0
-        for site in free.values():
+        for site, self.proposes in seen:
             if self.network.row(site.address, site.distribution.family):
                 again = Site(SAMPLE, site.distribution, None, site.name, site.address, True, False)
                 again.instance = site.instance
                 self._elements = iter(np.ravel(site.value).tolist())
                 self.log_weight = 0.0
                 self.settle_latent(again)
-                gain += self.log_weight
+                gain += self.log_weight if self.proposes else 0.0
         return gain
 
     def _ask(self, token: Token) -> tuple[Any, float]:
         self.given = next(self._elements)
-        return super()._ask(token)
+        return super()._ask(token._replace(from_prior=not self.proposes))
 
 
 class ChainsEvaluator(Evaluator):
@@ -264,7 +276,7 @@ class SideBySide:
         return True
 
     def _fresh(self, question: Question, slot: int) -> Task:
-        execution = Fresh(question.rng, self._job, self._network, slot)
+        execution = Fresh(question.rng, self._job, self._network, slot, self._evaluator)
 
         def run() -> tuple[State | None, float]:
             try:
@@ -272,19 +284,21 @@ class SideBySide:
             except Impossible:
                 return None, 0.0
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
-            return State(trace, execution.free, list(execution.free), execution.log_weight), execution.gain
+            return State(
+                trace, execution.free, list(execution.free), execution.log_weight, execution.scoped
+            ), execution.gain
 
         return Task(execution, run)
 
     def _followed(self, question: Question, slot: int) -> Task:
         execution = Followed(self._job, self._network, slot)
-        return Task(execution, lambda: execution.follow(question.free))
+        return Task(execution, lambda: execution.follow(question.seen))
 
     def _check_known(self, chain: _Chain, question: Question) -> None:
         """Raises NetworkError if the first chain begins where the network knows nothing."""
-        if chain.number or chain.question is not None or not question.free:
+        if chain.number or chain.question is not None or not question.seen:
             return
-        sites = list(question.free.values())
+        sites = [site for site, _ in question.seen]
         if not any(self._network.sites.row(site.address, site.distribution.family) for site in sites):
             raise NetworkError(
                 f"The network knows none of the {len(sites)} latents where the chain begins, of which the first is the "

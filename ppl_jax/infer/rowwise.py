@@ -35,6 +35,7 @@ class Plan:
     Attributes:
       keys: address and instance of every site; ``position`` leads back.
       free: positions of latents that can move, ``free_keys`` their keys; ``is_free`` the same as a mask.
+      scoped: positions of controlled latents in rejection loops.
       weighed: positions of observed values and factors.
       latents: positions of all latents.
       first_fresh: position of the first latent that is drawn in every step; the number of sites if there is none.
@@ -52,6 +53,7 @@ class Plan:
         latents = [place for place, site in enumerate(sites) if site.kind == SAMPLE and not site.observed]
         self.latents = np.array(latents, dtype=np.int64)
         self.free = [place for place in latents if sites[place].control and not self.looped[place]]
+        self.scoped = [place for place in latents if sites[place].control and self.looped[place]]
         self.free_keys = [self.keys[place] for place in self.free]
         self.is_free = np.zeros(len(sites), bool)
         self.is_free[self.free] = True
@@ -84,12 +86,18 @@ class RowState(NamedTuple):
         """The site of this key."""
         return self.plan.layout.site(self.plan.position[key], self.record.row, [])
 
-    def sites(self) -> tuple[Trace, dict[Key, Site]]:
-        """The trace with its sites, and those that can be chosen."""
-        layout, row = self.plan.layout, self.record.row
+    def sites(self) -> tuple[Trace, dict[Key, Site], dict[Key, Site]]:
+        """The trace with its sites, those that can be chosen, and controlled latents in rejection loops."""
+        plan, layout, row = self.plan, self.plan.layout, self.record.row
         sites = [layout.site(place, row, []) for place in range(len(layout.sites))]
-        free = {self.plan.keys[place]: sites[place] for place in self.plan.free}
-        return Trace(sites, layout.result_of(row, []), 0.0), free
+        free = {plan.keys[place]: sites[place] for place in plan.free}
+        scoped = {plan.keys[place]: sites[place] for place in plan.scoped}
+        return Trace(sites, layout.result_of(row, []), 0.0), free, scoped
+
+    def seen(self) -> list[tuple[Site, bool]]:
+        """The sites that a network sees, in their order, and whether it proposes there."""
+        plan, layout, row = self.plan, self.plan.layout, self.record.row
+        return [(layout.site(place, row, []), bool(plan.is_free[place])) for place in sorted(plan.free + plan.scoped)]
 
     def table(self) -> TraceTable:
         """The trace as a table of one."""

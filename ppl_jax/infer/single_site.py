@@ -49,15 +49,19 @@ class Impossible(BaseException):
 class Proposed(Execution):
     """An execution that may become a chain's next one: its ``log_weight`` is the part of the target beside the priors.
 
-    A latent fixed by an inner handler counts as part of the target. An execution of density zero is given up.
-    Subclasses keep in ``free`` the controlled latents outside rejection scopes, by key, in the order in which they are
-    met. Draws in a scope are nuisances, for of their prior only the accepted pass is known, not the probability of
+    A latent fixed by an inner handler counts as part of the target. An execution of density zero is given up. Draws in
+    a rejection scope are nuisances, for of their prior only the accepted pass is known, not the probability of
     acceptance by which it is normalised; an execution keeps and moves none of them, and draws them afresh as a whole.
+
+    Attributes, of which subclasses have slots:
+      free: the controlled latents outside rejection scopes, by key, in the order in which they are met.
+      scoped: those within, those of rejected passes included.
     """
 
     __slots__ = ()
 
     free: Sites
+    scoped: Sites
 
     def settle_observed(self, site: Site) -> None:
         """Weighs the value."""
@@ -81,7 +85,7 @@ class Proposal(Proposed):
     whether the chosen site was met. With nothing chosen it is a chain's start, which is never given up.
     """
 
-    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale")
+    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale", "scoped")
 
     def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: Key | None, scale: float):
         super().__init__(rng, settings.observations, True, settings.likelihood_importance)
@@ -90,6 +94,7 @@ class Proposal(Proposed):
         self.kernel = settings.kernel
         self.scale = scale
         self.free = {}
+        self.scoped = {}
         self.log_ratio = 0.0
         self.moved = False
 
@@ -103,6 +108,8 @@ class Proposal(Proposed):
                 site.value = given.value
             else:
                 site.value = site.distribution.sample(self.rng)
+            if site.control:
+                self.scoped[site.address, site.instance] = site
             return
         key = (site.address, site.instance)
         self.free[key] = site
@@ -135,12 +142,33 @@ class Proposal(Proposed):
 
 
 class State(NamedTuple):
-    """Where a chain is: the trace, its sites that can move, their keys, and its log likelihood."""
+    """Where a chain is.
+
+    Attributes:
+      trace: the execution.
+      free: its sites that can move, in their order; ``keys`` their keys, in the order in which they are numbered.
+      log_likelihood: log density of all else that belongs to the target.
+      scoped: controlled latents in rejection scopes, and perhaps others that were in rejected passes.
+    """
 
     trace: Trace
     free: Sites
     keys: list[Key]
     log_likelihood: float
+    scoped: Sites
+
+    def seen(self) -> list[tuple[Site, bool]]:
+        """The sites that a network sees, in their order, and whether it proposes there."""
+        if not self.scoped:
+            return [(site, True) for site in self.free.values()]
+        found = []
+        for site in self.trace.sites:
+            key = (site.address, site.instance)
+            if self.free.get(key) is site:
+                found.append((site, True))
+            elif self.scoped.get(key) is site:
+                found.append((site, False))
+        return found
 
 
 def step(
@@ -165,7 +193,8 @@ def step(
         return None, acceptance, state.free[chosen]
     trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
     same_keys = len(free) == len(keys) and free.keys() == state.free.keys()
-    return State(trace, free, keys if same_keys else list(free), execution.log_weight), acceptance, state.free[chosen]
+    new = State(trace, free, keys if same_keys else list(free), execution.log_weight, execution.scoped)
+    return new, acceptance, state.free[chosen]
 
 
 def start(settings: Settings, seed: int) -> State:
@@ -180,12 +209,13 @@ def start(settings: Settings, seed: int) -> State:
         if not execution.free:
             raise NoLatentsError(
                 "The model has no controlled latent variable for Metropolis-Hastings to move: it calls sample only "
-                "with control=False, on conditioned names, or never. Use importance_sampling, or control a draw."
+                "with control=False, in rejection scopes, on conditioned names, or never. Use importance_sampling, or "
+                "control a draw."
             )
         log_density = execution.log_weight + sum(site.log_prob for site in execution.free.values())
         if -math.inf < log_density < math.inf:
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
-            return State(trace, execution.free, list(execution.free), execution.log_weight)
+            return State(trace, execution.free, list(execution.free), execution.log_weight, execution.scoped)
     start = f"None of {tries} starts drawn from the prior has" if given is None else "The initial trace does not have"
     try:
         check_weights(table_of(trace), np.array([log_density]))
