@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import zmq
+
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, MAX_MESSAGE, VERSION, Capability, active
 from ppx.encoding import Encoder
@@ -31,6 +33,7 @@ class Connection:
       capacity: the longest message that a mailbox can hold, bytes: a multiple of 4096, at least 65,536.
       server_key: the front end's public CURVE key; None does not encrypt.
       curve: this side's CURVE key pair.
+      context: ZeroMQ context to share with other connections, which saves threads and descriptors.
 
     Attributes:
       active: the capabilities that both sides have.
@@ -48,6 +51,7 @@ class Connection:
         capacity: int = MAX_MESSAGE,
         server_key: bytes | None = None,
         curve: Curve | None = None,
+        context: zmq.Context | None = None,
     ):
         if not fits_mailbox(capacity):
             raise ValueError(f"capacity must be a multiple of 4096 and at least 65536 (bytes), got {capacity!r}.")
@@ -58,8 +62,8 @@ class Connection:
         self.active = Capability(0)
         self.peer = m.HandshakeResult()
         self.sites = SiteTable()
-        self._keys = (server_key, curve)
-        self._channel = InferenceChannel(endpoint, server_key, curve)
+        self._keys = (server_key, curve, context)
+        self._channel = InferenceChannel(endpoint, *self._keys)
         self._is_new = True
         self._awaits = False  # an answer
         self._decode = Decoder()

@@ -167,11 +167,19 @@ class InferenceChannel:
       endpoint: of the front end.
       server_key: the front end's public key, for an encrypted connection.
       curve: this side's key pair; None makes one for this connection.
+      context: ZeroMQ context to use, which stays the caller's; None makes one for this connection.
     """
 
-    def __init__(self, endpoint: str, server_key: bytes | None = None, curve: Curve | None = None):
+    def __init__(
+        self,
+        endpoint: str,
+        server_key: bytes | None = None,
+        curve: Curve | None = None,
+        context: zmq.Context | None = None,
+    ):
         self.endpoint = endpoint
-        self._context = zmq.Context()
+        self._context = context or zmq.Context()
+        self._owns_context = context is None
         self._socket = _socket(self._context, zmq.REQ, endpoint)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.RCVTIMEO, TICK)
@@ -249,4 +257,5 @@ class InferenceChannel:
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
-        self._context.term()
+        if self._owns_context:
+            self._context.term()

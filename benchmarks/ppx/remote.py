@@ -1,4 +1,4 @@
-"""Times simulators in other processes: messages, whole batches, and steps with and without replay, beside the floors.
+"""Times simulators in other processes: messages, whole batches, steps with and without replay, many processes.
 
     python benchmarks/ppx/remote.py            prints a table; the result is kept in build/benchmarks-ppx.json
     python benchmarks/ppx/remote.py --quick    a fifth of the work and two repeats, for a first look
@@ -6,7 +6,10 @@
 
 The simulators are in C++ and are built first: the examples and the programs of the tests. One process of a simulator,
 one of inference, each free to use any core. A message is a request with its answer. The floor of a message is the same
-round trip between two Python processes that do nothing else. The exit status is 1 if an answer was wrong.
+round trip between two Python processes that do nothing else. Last, many processes of one simulator: what it takes to
+start 64 that compute for a quarter of a second and fill 50 MB before they serve, each by itself and as copies of one
+start; and executions of `examples/track` under a network, in 8 processes and in 64 copies. The exit status is 1 if an
+answer was wrong.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zmq
 
 import ppl_jax as ppl
@@ -36,6 +40,8 @@ RESULT = ROOT / "build" / "benchmarks-ppx.json"
 README = ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- figures of PPX: written by ppx/remote.py --write -->", "<!-- end of the figures of PPX -->"
 GUM_DATA = {"obs0": 8.0, "obs1": 9.0}
+HITS = {f"hit {plane}": 3.0 * plane for plane in range(8)}  # mm, of a track in examples/track
+MANY = 64  # processes
 ALLOWED = 5.0  # Monte Carlo standard errors between a mean and the exact one
 
 # What is asked for: name of the figure -> least value.
@@ -54,13 +60,14 @@ def build() -> dict[str, Path]:
     tests.mkdir(parents=True, exist_ok=True)
     for command in (
         ["cmake", "-S", str(ROOT / "tests" / "ppx" / "cpp"), "-B", str(tests), "-DCMAKE_BUILD_TYPE=Release"],
-        ["cmake", "--build", str(tests), "--target", "programs", "gum", "gum_marsaglia"],
+        ["cmake", "--build", str(tests), "--target", "programs", "forks", "gum", "gum_marsaglia", "track"],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
     folder = tests / "examples" if (tests / "examples" / "gum").is_file() else examples
-    return {"programs": tests / "programs", "gum": folder / "gum", "gum_marsaglia": folder / "gum_marsaglia"}
+    mine = {name: tests / name for name in ("programs", "forks")}
+    return {**mine, **{name: folder / name for name in ("gum", "gum_marsaglia", "track")}}
 
 
 def rate(number: float, work: Callable[[], Any], repeats: int) -> dict[str, float]:
@@ -175,6 +182,35 @@ def chain(model: Callable[[], Any], steps: int, repeats: int) -> dict[str, float
     )
 
 
+def start_many(path: Path, number: int, fork: bool, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds until all processes have served an execution, and the memory that all take together, MB."""
+    seconds, megabytes = [], []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        with ppl.RemoteModel(
+            command=[str(path), "{endpoint}", "heavy"], num_processes=number, fork=fork, start_timeout=600.0
+        ) as simulator:
+            ppl.prior(simulator, 64 * number, seed=1, progress=False)
+            seconds.append(time.perf_counter() - begin)
+            pids = psutil.Process().children(recursive=True)
+            megabytes.append(sum(process.memory_full_info().pss for process in pids) / 1e6)
+    return _median(seconds), _median(megabytes)
+
+
+def _median(numbers: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(numbers), "low": min(numbers), "high": max(numbers)}
+
+
+def guided(path: Path, network: Any, traces: int, repeats: int, **options: Any) -> dict[str, float]:
+    """Traces of importance sampling under a network."""
+    with ppl.RemoteModel(command=[str(path), "{endpoint}"], **options) as simulator:
+        return rate(
+            traces,
+            lambda: ppl.importance_sampling(simulator, HITS, traces, proposal=network, seed=1, progress=False),
+            repeats,
+        )
+
+
 def measure(quick: bool, repeats: int) -> dict[str, Any]:
     """All figures, as they are kept in JSON."""
     paths, less = build(), 5 if quick else 1
@@ -200,6 +236,17 @@ def measure(quick: bool, repeats: int) -> dict[str, Any]:
         figures[f"replay / none, {name}"] = {"median": ratio, "low": None, "high": None, "unit": "times", "floor": None}
     for name, path in (("GUM", paths["gum"]), ("GUM-M", paths["gum_marsaglia"])):
         said(f"{name} prior, by itself", "traces/s", by_itself(path, 500_000 // less, repeats))
+    for fork, how in ((False, "plain"), (True, "forked")):
+        number = MANY // less
+        seconds, megabytes = start_many(paths["forks"], number, fork, 1 if quick else 3)
+        said(f"start of {number} processes, {how}", "s", seconds)
+        said(f"memory of {number} processes, {how}", "MB", megabytes)
+    with ppl.RemoteModel(command=[str(paths["track"]), "{endpoint}"]) as simulator:
+        network = ppl.train(simulator, 20_000 // less, core="feedforward", seed=1, progress=False)
+    for number, fork, shared in ((8, False, True), (MANY, True, True), (8, False, False), (MANY, True, False)):
+        name = f"guided, {number} processes {'forked' if fork else 'plain'}, {'shared memory' if shared else 'ZeroMQ'}"
+        options = {"num_processes": number, "fork": fork, "shared_memory": shared}
+        said(name, "traces/s", guided(paths["track"], network, 2000 // less, repeats, **options))
     return {"machine": machine.description(), "settings": {"quick": quick, "repeats": repeats}, "figures": figures}
 
 
@@ -215,13 +262,17 @@ def table(result: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                f"{figure['median']:,.0f} {figure['unit']}",
-                "" if figure["low"] is None else f"{figure['low']:,.0f} to {figure['high']:,.0f}",
+                f"{_number(figure['median'])} {figure['unit']}",
+                "" if figure["low"] is None else f"{_number(figure['low'])} to {_number(figure['high'])}",
                 judged,
                 "" if figure["floor"] is None else f"{figure['median'] / figure['floor']:.0%}",
             ]
         )
     return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10.0 else f"{value:.2g}"
 
 
 def remark(result: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ class Options(NamedTuple):
     capabilities: Capability
     server_key: bytes | None
     curve: tuple[bytes, bytes] | None
+    context: zmq.Context | None = None  # shared by all connections; made by the pool
 
 
 class Identity:
@@ -140,6 +141,7 @@ class Peer:
                 capabilities=options.capabilities,
                 server_key=options.server_key,
                 curve=options.curve,
+                context=options.context,
             )
         except (PPXError, zmq.ZMQError) as error:
             raise SimulatorError(f"{self.endpoint!r} cannot be connected to: {error}. Correct it.") from error

@@ -6,6 +6,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import zmq
+
 from ppl_jax.errors import SimulatorError
 from ppl_jax.remote.forks import Forks
 from ppl_jax.remote.peers import Identity, Options, Peer
@@ -13,6 +15,9 @@ from ppl_jax.remote.processes import private_folder, remove_folder
 
 if TYPE_CHECKING:
     from ppl_jax.remote.conversations import Conversation
+
+
+_SOCKETS = 4  # of one connection, at most
 
 
 class Pool:
@@ -35,7 +40,9 @@ class Pool:
         #: Whether executions that are under way together would have to share cores.
         self.is_crowded = len(endpoints) >= len(os.sched_getaffinity(0))  # this process needs one, too
         self.identity = Identity()
-        options = options._replace(endpoints=endpoints)
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, max(1024, _SOCKETS * len(endpoints)))
+        options = options._replace(endpoints=endpoints, context=self._context)
         self._forks: Forks | None = None
         if options.fork and options.command is not None:
             self._forks = Forks(options.command, self._folder, options.start_timeout)
@@ -120,4 +127,5 @@ class Pool:
         finally:
             if self._forks is not None:
                 self._forks.close()
+            self._context.destroy(linger=0)
             remove_folder(self._folder)

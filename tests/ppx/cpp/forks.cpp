@@ -1,13 +1,15 @@
-// A simulator whose start is dear and leaves marks. Usage: forks ENDPOINT [threads] [child] [open].
+// A simulator whose start is dear and leaves marks. Usage: forks ENDPOINT [threads] [child] [open] [heavy].
 //
 // PPX_TEST_STARTS names a file to which every start adds a byte. PPX_TEST_MARKER names one that is not there until an
 // execution, the first whose first draw is above 1, has died of a segmentation fault. `threads`: another thread runs.
 // `child`: every execution starts a process that sleeps. `open`: the front end is made before the start has ended.
+// `heavy`: the start fills 50 MB and computes for a quarter of a second (for benchmarks).
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <thread>
 #include <unistd.h>
@@ -17,7 +19,7 @@
 
 namespace {
 
-bool starts_child = false;
+bool starts_child = false, is_heavy = false;
 std::vector<double> table;
 
 double scattered() {
@@ -44,7 +46,11 @@ void start_dearly() {
         std::fclose(file);
     }
     std::printf("the tables are read"); // and not written yet
-    table.assign(1 << 20, 0.0);
+    table.assign(is_heavy ? 50'000'000 / sizeof(double) : 1 << 20, 0.0);
+    if (is_heavy) {
+        const auto computed = [] { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; };
+        while (computed() < 0.25) table[1000] += 1.0;
+    }
 }
 
 } // namespace
@@ -54,6 +60,7 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; ++i) {
         has_threads = has_threads || std::strcmp(argv[i], "threads") == 0;
         starts_child = starts_child || std::strcmp(argv[i], "child") == 0;
+        is_heavy = is_heavy || std::strcmp(argv[i], "heavy") == 0;
         is_early = is_early || std::strcmp(argv[i], "open") == 0;
     }
     if (is_early) {
