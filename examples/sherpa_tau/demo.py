@@ -12,6 +12,7 @@ them it is compared, at length, with random-walk Metropolis-Hastings, which know
 import argparse
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,17 @@ from report import compare, describe, page
 
 import ppl_jax as ppl
 
+# What the simulator is told. The prior is wide across the beam, which an image shows, and narrow along it. Noise
+# and number of deposits are such that a shower stands out, and that the nuisances which are drawn from the prior, not
+# proposed (how deposits scatter, how energy is shared among the products), do not make the weights degenerate.
+DETECTOR = {
+    "grid": ("10,18,18", "voxels of the calorimeter: depth, height, width"),
+    "deposits": ("10", "deposits of a shower for each GeV"),
+    "noise": ("0.6", "standard deviation of a voxel's noise, GeV"),
+    "px": ("-30,30", "range of the tau's momentum, GeV"),
+    "py": ("-30,30", "range of the tau's momentum, GeV"),
+    "pz": ("60,70", "range of the tau's momentum, along the beam, GeV"),
+}
 PRIOR_EVENTS = 2000  # of the dataset, for the prior in the pictures
 SEEDS = {"dataset": 1, "training": 2, "held out": 3, "tests": 1000, "compiled": 5, "metropolis": 6}
 
@@ -65,10 +77,10 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     channels = sherpa.channels(arguments.program)
-    flags = ["--grid", arguments.grid, "--deposits", arguments.deposits, "--noise", arguments.noise]
+    flags = [part for name in DETECTOR for part in (f"--{name}", getattr(arguments, name))]
     with sherpa.start(arguments.program, flags, arguments.processes) as tau:
         with clock("simulating", f"Sherpa simulates {arguments.events:,} decays"):
-            folder = output / f"events-{arguments.grid.replace(',', 'x')}"
+            folder = output / f"events-{zlib.crc32(' '.join(flags).encode()):08x}"  # another detector, another folder
             events = sherpa.simulate(tau, folder, arguments.events, SEEDS["dataset"])
         print(f"  {len(events):,} decays, {events.info().bytes / 1e6:.0f} MB", flush=True)
         with clock("training", f"a network learns from them, {plan.training:,} traces"):
@@ -126,12 +138,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
     parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
     parser.add_argument("--event", type=int, help="which of them is shown (default: the first with three particles)")
-    parser.add_argument("--grid", default="10,18,18", help="voxels of the calorimeter: depth, height, width")
+    for name, (default, meaning) in DETECTOR.items():
+        parser.add_argument(f"--{name}", default=default, help=f"{meaning} (default {default})")
     parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side")
     parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
-    parser.add_argument("--deposits", default="8", help="deposits of a shower for each GeV")
-    parser.add_argument("--noise", default="0.6", help="of a voxel, GeV")
     arguments = parser.parse_args()
     if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:
         parser.error("at least 1,000 events, 2 tests and more than 0 hours are needed")

@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "build" / "sherpa_tau" / "tau"
 
 
 # Sherpa's names of particles, as they are written; which neutrino it is does not matter to a detector.
-_WRITTEN = {"pi": "π", "mu": "μ", "eta": "η", "omega": "ω", "+": "⁺", "-": "⁻", "0": "⁰", "_S": "ₛ", "_L": "ₗ"}
+_WRITTEN = {"pi": "π", "mu": "μ", "eta": "η", "omega": "ω", "+": "⁺", "-": "⁻", "0": "⁰"}
 
 
 class Channels(NamedTuple):
@@ -25,13 +25,13 @@ class Channels(NamedTuple):
 
 def start(program: Path, flags: list[str], processes: int) -> ppl.RemoteModel:
     """The simulator in so many processes: Sherpa starts once, when it is needed, and the processes are copies of it."""
-    if not program.exists():
-        raise SystemExit(f"{program} is not there. `make demo` builds it.")
     return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes, fork=True)
 
 
 def channels(program: Path) -> Channels:
     """The decay channels in the order of their numbers, as Sherpa has them."""
+    if not program.exists():
+        raise SystemExit(f"{program} is not there. `make demo` builds it.")
     found = json.loads(subprocess.run([str(program), "--channels"], check=True, capture_output=True, text=True).stdout)
     ratios = np.array([float(channel["branching_ratio"]) for channel in found])
     return Channels([written(channel["name"]) for channel in found], ratios / ratios.sum())

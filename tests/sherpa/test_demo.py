@@ -1,0 +1,238 @@
+"""The demo: its figures on samples of known answers, and the whole of it at a small scale, page included."""
+
+import base64
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from scipy import stats
+from sherpa_simulator import ROOT, built
+
+FOLDER = ROOT / "examples" / "sherpa_tau"
+PICTURES = 7
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_demos_modules():
+    """The demo's files import each other by name, as programs of one folder do."""
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_of_weighted_samples():
+    from comparison import covers, weighted_quantiles
+
+    # Uniform samples weighted by their value have the density 2 x on (0, 1), of which the quantile at p is sqrt(p). Its
+    # standard error with n = 40,000 samples is at most sqrt(p (1 - p) / ess) / density; ess = 3/4 n.
+    values = np.random.default_rng(1).random(40_000)
+    weights = values / values.sum()
+    found = weighted_quantiles(values, weights, np.array([0.05, 0.5, 0.95]))
+    np.testing.assert_allclose(found, np.sqrt([0.05, 0.5, 0.95]), atol=5 * 0.5 / np.sqrt(30_000) / (2 * 0.22))
+    assert covers(values, weights, 0.25)
+    assert not covers(values, weights, 0.15)
+    assert not covers(values, weights, 0.99)
+
+
+def test_log_loss_and_entropy_of_choices():
+    from comparison import entropy, log_loss, shares
+
+    prior = np.array([0.5, 0.25, 0.25])
+    posterior = shares(np.array([0, 1, 1, 1]), np.full(4, 0.25), 3)
+    np.testing.assert_allclose(posterior, [0.25, 0.75, 0.0])
+    # The prior is one sample more: (4 * 0.75 + 0.25) / 5, and for what no sample has 0.25 / 5.
+    assert log_loss(posterior, prior, 4.0, 1) == pytest.approx(-np.log(3.25 / 5.0))
+    assert log_loss(posterior, prior, 4.0, 2) == pytest.approx(-np.log(0.25 / 5.0))
+    assert entropy(prior) == pytest.approx(1.5 * np.log(2.0))
+
+
+def test_the_distance_of_samples_that_overlap_in_part():
+    from comparison import distance
+
+    rng = np.random.default_rng(2)
+    first, second = rng.random(50_000), 0.5 + rng.random(50_000)
+    equal = np.full(50_000, 2e-5)
+    # U(0, 1) and U(1/2, 3/2): half of each lies where the other is not, so that the divergence is 1/2 bit. The bins
+    # that 1/2 and 1 fall into blur it: two of twelve, by less than a half each.
+    assert distance(first, equal, second, equal) == pytest.approx(np.sqrt(0.5), abs=0.03)
+    assert distance(first, equal, first, equal) == 0.0
+    assert distance(first, equal, 2.0 + second, equal) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_distance_to_expect_of_equal_distributions():
+    from comparison import distance, expected_distance
+
+    rng = np.random.default_rng(3)
+    n, m = 400, 900
+    # Uniform, so that all bins are full, as the formula assumes; a mean of squares over 200 repetitions, which has a
+    # relative standard error of sqrt(2 / 11 / 200) = 3 %.
+    found = [distance(rng.random(n), np.full(n, 1 / n), rng.random(m), np.full(m, 1 / m)) ** 2 for _ in range(200)]
+    assert np.mean(found) == pytest.approx(expected_distance(n, m) ** 2, rel=0.15)
+
+
+def test_chains_that_agree_and_chains_that_do_not():
+    from comparison import gelman_rubin
+
+    chains = np.random.default_rng(4).normal(size=(4, 1000))
+    # Of independent draws the statistic exceeds 1 by the order of 1 / length.
+    assert gelman_rubin(chains) == pytest.approx(1.0, abs=0.005)
+    # Means of -1, -1, 1, 1 have a variance of 8/7 among eight halves, beside 1 within: sqrt(1 + 8/7).
+    apart = chains + np.array([-1.0, -1.0, 1.0, 1.0])[:, None]
+    assert gelman_rubin(apart) == pytest.approx(np.sqrt(15.0 / 7.0), rel=0.05)
+    assert np.isnan(gelman_rubin(np.zeros((2, 10))))
+
+
+def test_neighbourhoods_are_those_of_a_convolution():
+    import jax
+    from network import neighbourhoods
+
+    x = np.random.default_rng(5).normal(size=(2, 5, 6, 7, 3)).astype(np.float32)
+    kernel = np.random.default_rng(6).normal(size=(3, 3, 3, 3, 4)).astype(np.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2, 2), [(1, 1)] * 3, dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
+    found = neighbourhoods(x) @ kernel.reshape(-1, 4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_names_of_channels():
+    from simulator import written
+
+    assert written("nu_tau anti-nu_e e-") == "e⁻ ν ν"
+    assert written("pi+ pi- pi- pi0 nu_tau") == "π⁺ π⁻ π⁻ π⁰ ν"
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page shows, and what it would have to fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.elsewhere, self.open, self.text = [], [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if tag == "img" and name == "src" and value.startswith("data:image/png;base64,"):
+                self.images.append(base64.b64decode(value.split(",", 1)[1], validate=True))
+            elif name in ("src", "href", "srcset", "data", "action") or "url(" in (value or ""):
+                self.elsewhere.append((tag, name, value))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_a_page_escapes_texts_and_holds_its_pictures(tmp_path):
+    from page import Picture, Section, Table, write_page
+
+    (tmp_path / "one.png").write_bytes(PNG + b"pixels")
+    shown = [Picture(tmp_path / "one.png", 'a "picture"'), Table("a table", ["<head>"], [["1 < 2"]])]
+    write_page(tmp_path / "page.html", "a & b", ["<script>"], [Section("section", ["paragraph"], shown)])
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.images == [PNG + b"pixels"]
+    assert not page.elsewhere
+    assert not page.open
+    for text in ("a & b", "<script>", "<head>", "1 < 2", 'a "picture"'):
+        assert text in page.text
+
+
+# -- the whole chain ---------------------------------------------------------------------------------------------------
+
+
+def demo(*options):
+    command = [sys.executable, str(FOLDER / "demo.py"), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+def test_the_whole_demo_at_a_small_scale(tmp_path):
+    built()
+    scale = ["--events", "1000", "--hours", "0.01", "--tests", "4", "--grid", "4,8,8", "--noise", "1"]
+    run = demo(*scale, "--processes", "8", "--output", str(tmp_path))
+    assert run.returncode == 0, run.stderr[-4000:]
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert len(page.images) == PICTURES
+    assert all(image.startswith(PNG) for image in page.images)
+    assert page.images[0] == (tmp_path / "calorimeter.png").read_bytes()
+    assert not page.elsewhere
+    assert not page.open
+
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["events"] == 4
+    assert set(results["coverage"]) == {"px", "py", "pz"}
+    assert all(0.0 <= share <= 1.0 for share in results["coverage"].values())
+    # The entropy of Sherpa's branching ratios, whatever was inferred: 2.10 nats.
+    assert results["prior_entropy"] == pytest.approx(2.10, abs=0.05)
+    for row in results["marginals"].values():
+        assert 0.0 <= row["distance"] <= 1.0
+    visible, missing = results["marginals"]["visible"], results["marginals"]["missing"]
+    momentum = [results["marginals"][name] for name in ("px", "py", "pz")]
+    for key in ("inference compilation mean", "Metropolis-Hastings mean"):
+        # Muons are neither visible nor missing here, so that energies add up to the tau's at most: 1.78 GeV of mass and
+        # means of px, py, pz, of which the norm is no more than the mean norm.
+        least = float(np.linalg.norm([row[key] for row in momentum]))
+        assert visible[key] + missing[key] <= np.sqrt(2 * 18.0**2 + 48.0**2 + 1.78**2)
+        assert least <= np.sqrt(2 * 18.0**2 + 48.0**2)
+    assert results["speed"] > 0.0
+    assert "Gelman-Rubin" in run.stdout
+    for claim in ("cover the truth", "log loss", "Jensen-Shannon", "effective sample"):
+        assert claim in page.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--events", "10"], "at least 1,000 events"),
+        (["--event", "7", "--tests", "5"], "0 to 4"),
+        (["--program", "/no/such/tau"], "make demo"),
+    ],
+)
+def test_what_cannot_be_is_said(options, message, tmp_path):
+    run = demo(*options, "--output", str(tmp_path))
+    assert run.returncode != 0
+    assert message in run.stderr
+
+
+def test_truths_of_simulated_events_are_those_of_the_samples():
+    from posterior import MOMENTUM, truth_of
+    from sherpa_simulator import prior
+
+    for trace in prior(50):
+        truth = truth_of(trace)
+        assert [truth.values[name][0] for name in MOMENTUM] == [trace[name] for name in MOMENTUM]
+        energy = np.sqrt(1.777**2 + sum(trace[name] ** 2 for name in MOMENTUM))
+        # Everything but muons is either seen or missing; four products more than the table's eight do not occur here.
+        total = truth.values["visible"][0] + truth.values["missing"][0] + truth.values["muon"][0]
+        assert total == pytest.approx(energy, rel=1e-3)
+        assert truth.image.shape == (2, 3, 4)
+
+
+def test_the_worth_of_samples_is_that_of_independent_ones():
+    from posterior import worth
+
+    import ppl_jax as ppl
+
+    draws = np.random.default_rng(7).normal(size=4000)
+    assert worth(ppl.Empirical(draws, log_evidence=0.0)) == pytest.approx(4000, rel=0.01)
+    # An autoregressive chain of correlation r is worth (1 - r) / (1 + r) of its length: a third at 1/2. The estimate of
+    # its standard error is uncertain by about 5 %.
+    chain = np.empty(40_000)
+    chain[0] = 0.0
+    steps = stats.norm.rvs(size=40_000, random_state=8)
+    for k in range(1, len(chain)):
+        chain[k] = 0.5 * chain[k - 1] + steps[k]
+    assert worth(ppl.Empirical(chain)) == pytest.approx(40_000 / 3, rel=0.2)
