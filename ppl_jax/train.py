@@ -69,8 +69,8 @@ def train(
       checkpoint: a folder in which the training is kept; if it holds one, that training goes on, bit for bit as if it
         had never stopped.
       checkpoint_every: steps between checkpoints.
-      log_dir: a folder for TensorBoard, of this training alone: losses, learning rate and traces a second, by step. A
-        training that goes on from a checkpoint goes on there too.
+      log_dir: a folder for TensorBoard, of this training alone: losses, the gradient's norm, learning rate and traces a
+        second, by step. A training that goes on from a checkpoint goes on there too.
       network: a network to train further; ``observe_embeddings`` and ``core`` are then its own.
       num_workers: processes that run the model; does not change the result.
       backend: "host", or "jax" for models that JAX can trace.

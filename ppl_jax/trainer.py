@@ -273,7 +273,7 @@ class Trainer:
             bar.set_postfix_str(f"loss {number_or_nan:.3f}", refresh=False)
             bar.update(number)
             if self._log is not None:
-                self._log.step(step + 1, number, number_or_nan, float(self.rates(step)))
+                self._log.step(step + 1, number, number_or_nan, float(outcome.norm), float(self.rates(step)))
             if not math.isfinite(number_or_nan):
                 self.num_skipped += 1
                 if int(self.state.skipped) >= _PATIENCE_WITH_NAN:

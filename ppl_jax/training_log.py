@@ -1,4 +1,4 @@
-"""The log of a training for TensorBoard: losses, learning rate, speed, step by step.
+"""The log of a training for TensorBoard: losses, learning rate, norm of the gradient, speed, step by step.
 
 Event files are written by tensorboardX, which is small and needs no TensorFlow; its writer of records is used and not
 its queue, so that a step is in the file when ``step`` returns, and no thread or process runs beside the training.
@@ -57,9 +57,17 @@ class TrainingLog:
         self._begun, self._traces = time.monotonic(), 0
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def step(self, step: int, traces: int, loss: float, learning_rate: float) -> None:
-        """Step number ``step``, from 1, is done: its number of traces, loss in nats, and learning rate."""
-        values = {"loss/training": loss, "learning_rate": learning_rate}
+    def step(self, step: int, traces: int, loss: float, gradient_norm: float, learning_rate: float) -> None:
+        """Step number ``step``, from 1, is done.
+
+        Args:
+          step: its number.
+          traces: how many it was made of.
+          loss: in nats; NaN where it was skipped.
+          gradient_norm: before clipping.
+          learning_rate: of the step.
+        """
+        values = {"loss/training": loss, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
         self._traces += traces
         now = time.monotonic()
         if now - self._begun >= _SPEED_EVERY:

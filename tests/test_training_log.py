@@ -25,6 +25,8 @@ def test_it_says_what_the_history_says(tmp_path):
     assert len(rates) == 20
     # Quadratic from 1e-2 to a thirtieth over 20 steps.
     assert rates[1] == pytest.approx(1e-2, rel=1e-6)
+    norms = dict(found["gradient_norm"])
+    assert len(norms) == 20 and all(0.0 < norm < 100.0 for norm in norms.values())
     assert rates[11] == pytest.approx(1e-2 * (1.0 / 30.0 + (29.0 / 30.0) * 0.25), rel=1e-6)
 
 
@@ -33,7 +35,7 @@ def test_the_speed_is_that_of_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr("ppl_jax.training_log.time.monotonic", lambda: next(clock))
     log = TrainingLog(tmp_path, 0)
     for step in range(1, 5):
-        log.step(step, 64, 0.5, 1e-3)
+        log.step(step, 64, 0.5, 1.0, 1e-3)
     log.close()
     assert scalars(tmp_path)["traces_per_second"] == [(2, 64.0), (4, 128.0)]
 
@@ -93,9 +95,10 @@ def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path, monkeypatch):
     full = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(log._writer, "flush", full)
     with pytest.warns(RuntimeWarning, match="No space left on device.*goes on without it"):
-        log.step(1, 64, 0.5, 1e-3)
-    log.step(2, 64, 0.5, 1e-3)
+        log.step(1, 64, 0.5, 1.0, 1e-3)
+    log.step(2, 64, 0.5, 1.0, 1e-3)
     assert full.call_count == 1
+    monkeypatch.undo()
     log.close()
 
 
