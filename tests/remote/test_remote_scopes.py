@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import remote_programs
+from infer.test_compiled import untrained
 from remote_programs import TRUNCATED_DATA
 from remote_simulators import simulator
 from scipy import stats
@@ -11,6 +12,7 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.execution import Execution, execute
+from ppl_jax.nn import LSTM
 from ppl_jax.streams import Stream
 
 
@@ -77,6 +79,17 @@ def test_both_ways_of_metropolis_hastings_are_one_chain(truncated):
     assert [[s.value for s in trace.sites] for trace in runs[0]] == [
         [s.value for s in trace.sites] for trace in runs[1]
     ]
+
+
+def test_a_network_proposes_beside_a_scope(truncated):
+    """One chain by rows and by statements, against quadrature: 4.5 standard errors, which are Geyer's for chains."""
+    network = untrained(remote_programs.truncated, LSTM(8))
+    settings = {"proposal": network, "burn_in": 50, "seed": 7, "progress": False}
+    posterior = ppl.metropolis_hastings(truncated, TRUNCATED_DATA, 1500, **settings)
+    mu = posterior.map("mu")
+    assert abs(mu.mean - exact_moments()[0]) < 4.5 * mu.standard_error
+    again = ppl.metropolis_hastings(lambda: truncated(), TRUNCATED_DATA, 150, **settings)
+    assert [trace["mu"] for trace in again] == [trace["mu"] for trace in posterior[:150]]
 
 
 def test_sequential_monte_carlo(truncated):
@@ -162,3 +175,36 @@ def test_nothing_is_observed_or_weighed_in_a_scope(simulators, program, data, wh
     model = simulators(program)
     with pytest.raises(ppl.ObservationError, match=rf"'there' at .*it {what}.* within the rejection scope 'loop'"):
         ppl.importance_sampling(model if by == "rows" else (lambda: model()), data, 20, progress=False)
+
+
+# -- under a network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    """One that proposes for mu and z of ``truncated``, here and there at the same addresses."""
+    return untrained(remote_programs.truncated, LSTM(8))
+
+
+def guided(model, network, number, **settings):
+    return ppl.importance_sampling(model, TRUNCATED_DATA, number, proposal=network, progress=False, **settings)
+
+
+def test_draws_in_scopes_of_a_simulator_come_from_the_prior(truncated, network):
+    """Exactly as here where no loop is run again; mu is proposed for, and z has the prior's acceptance."""
+    there = guided(truncated, network, 800, seed=10)
+    here = guided(remote_programs.truncated, network, 800, seed=10, fresh_loops=0)
+    np.testing.assert_array_equal(there.log_weights, here.log_weights)
+    check_mean(there, there.effective_sample_size)
+    for trace in there[:100]:
+        assert [(site.name, site.instance) for site in trace.sites] == [("mu", 1), ("z", 1), ("y", 1)]
+        gain = trace.log_importance_weight - trace.log_likelihood
+        assert gain != pytest.approx(0.0, abs=1e-9)  # mu was proposed for
+
+
+def test_loops_of_a_simulator_are_run_again_on_request(truncated, network):
+    """Over the protocol the same executions, fresh passes and weights as here, bit for bit."""
+    there = guided(truncated, network, 20, seed=11, fresh_loops=3)
+    here = guided(remote_programs.truncated, network, 20, seed=11, fresh_loops=3, lockstep=7)
+    np.testing.assert_array_equal(there.log_weights, here.log_weights)
+    assert [[s.value for s in trace.sites] for trace in there] == [[s.value for s in trace.sites] for trace in here]
