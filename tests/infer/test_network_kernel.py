@@ -8,6 +8,13 @@ from functools import partial
 import numpy as np
 import programs
 import pytest
+from infer.scoped_programs import (
+    HALF_MEAN,
+    HALF_VARIANCE,
+    half_marsaglia,
+    truncated_with_mean,
+    truncated_with_mean_posterior,
+)
 from infer.test_compiled import failing, untrained
 from nn.small_network import gum_network
 from nn.wide_programs import zoo
@@ -51,7 +58,7 @@ def test_gaussian_with_unknown_mean(network, share):
     """A bad network alone would need some ten thousand steps to come from the prior to the posterior."""
     made = gum_network() if network == "trained" else bad(programs.gum, size=float(network == "bad"))
     posterior = run(
-        programs.gum, programs.GUM_DATA, 6000, made, proposal_share=share, num_chains=30, burn_in=400, seed=1
+        programs.gum, programs.GUM_DATA, 3200, made, proposal_share=share, num_chains=32, burn_in=300, seed=1
     )
     assert agrees(posterior, "mu", programs.GUM_MEAN)
     assert agrees(posterior, lambda trace: (trace["mu"] - programs.GUM_MEAN) ** 2, programs.GUM_STDDEV**2)
@@ -64,7 +71,7 @@ def lopsided():
     ppl.observe(dist.Normal(0.0, 1.0), name="y")
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.3, marks=pytest.mark.slow), 0.5])
 def test_what_a_walk_changes_between_two_executions_counts(share):
     """Half of the executions are of either kind, the network proposes 19 of 20 of one, and every flip is likely."""
     network = untrained(lopsided, FeedForward(8, 1))
@@ -75,7 +82,7 @@ def test_what_a_walk_changes_between_two_executions_counts(share):
     assert agrees(posterior, "kind", 0.5)
 
 
-@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_discrete_network(share):
     exact, _ = programs.sprinkler_posterior()
     posterior = run(
@@ -85,7 +92,7 @@ def test_discrete_network(share):
     assert agrees(posterior, "rain", exact)
 
 
-@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("model", "data", "exact"),
     [
@@ -94,12 +101,13 @@ def test_discrete_network(share):
     ],
 )
 def test_changing_structure(model, data, exact, share):
-    posterior = run(model, data, 6000, bad(model, LSTM(8), 0.5), proposal_share=share, num_chains=30, seed=3)
+    posterior = run(model, data, 4800, bad(model, LSTM(8), 0.5), proposal_share=share, num_chains=32, seed=3)
     for value in range(6):
         if exact[0][value] > 0.01:
             assert agrees(posterior, lambda trace, value=value: float(trace.result == value), exact[0][value]), value
 
 
+@pytest.mark.slow
 def test_a_rejection_loop_whose_passes_are_all_latents():
     network = bad(programs.gum_marsaglia, LSTM(8), 0.3)
     posterior = run(programs.gum_marsaglia, programs.GUM_DATA, 8000, network, num_chains=32, seed=4)
@@ -218,7 +226,8 @@ def test_an_execution_that_is_followed_weighs_what_it_weighed_when_it_was_new(co
 # -- what nothing is proposed for --------------------------------------------------------------------------------------
 
 
-def test_nuisances_and_unknown_call_sites_come_from_the_prior():
+@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_nuisances_and_unknown_call_sites_come_from_the_prior(share):
     """y ~ Normal(a + b + c, 1), all standard normal: a nuisance, one that the network never saw, and one it proposes.
 
     The posterior mean of each is y / 4, the variance 3 / 4.
@@ -231,11 +240,10 @@ def test_nuisances_and_unknown_call_sites_come_from_the_prior():
         ppl.observe(dist.Normal(a + b + c, 1.0), name="y", address="y")
 
     network = bad(lambda: model(unknown=False), size=0.5)
-    for share in (0.5, 1.0):
-        posterior = run(model, {"y": 2.0}, 6000, network, proposal_share=share, num_chains=30, seed=1)
-        for name in ("a", "b", "c"):
-            assert agrees(posterior, name, 0.5)
-            assert agrees(posterior, lambda trace, name=name: (trace[name] - 0.5) ** 2, 0.75)
+    posterior = run(model, {"y": 2.0}, 4800, network, proposal_share=share, num_chains=32, seed=1)
+    for name in ("a", "b", "c"):
+        assert agrees(posterior, name, 0.5)
+        assert agrees(posterior, lambda trace, name=name: (trace[name] - 0.5) ** 2, 0.75)
 
 
 def test_latents_that_a_handler_fixes_are_part_of_the_target():
@@ -278,6 +286,32 @@ def test_executions_without_latents_are_reached_and_left_by_the_network():
     posterior = run(model, {"y": 1.0}, 4000, network, num_chains=20, seed=4, initial_trace=start)
     odds = stats.norm.pdf(1.0, 0.0, math.sqrt(2.0)) / stats.norm.pdf(1.0)
     assert agrees(posterior, "some", odds / (1.0 + odds))
+
+
+# -- rejection scopes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_marsaglias_method_in_a_scope(share):
+    network = bad(half_marsaglia, LSTM(8), 0.3)
+    posterior = run(half_marsaglia, programs.GUM_DATA, 4800, network, proposal_share=share, num_chains=32, seed=1)
+    for function, expected in (
+        (lambda trace: trace.result, programs.GUM_MEAN),
+        (lambda trace: (trace.result - programs.GUM_MEAN) ** 2, programs.GUM_STDDEV**2),
+        (lambda trace: trace["a"], HALF_MEAN),
+        (lambda trace: (trace["a"] - HALF_MEAN) ** 2, HALF_VARIANCE),
+    ):
+        assert agrees(posterior, function, expected)
+
+
+@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_the_probability_of_acceptance_of_a_scope_cancels(share):
+    _, mean = truncated_with_mean_posterior(1.2)
+    network = bad(truncated_with_mean, LSTM(8))
+    posterior = run(
+        truncated_with_mean, {"y": 1.2}, 4800, network, proposal_share=share, num_chains=32, burn_in=100, seed=2
+    )
+    assert agrees(posterior, "mu", mean)
 
 
 # -- what it does not depend on ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import numpy as np
 import programs
 import pytest
 import remote_programs
+from infer.test_compiled import untrained
 from nn.small_network import gum_network
 from programs import GUM_DATA, GUM_LOG_EVIDENCE, GUM_MEAN, GUM_STDDEV, HMM_DATA
 from remote_programs import EVERYTHING_DATA
@@ -12,6 +13,7 @@ from remote_simulators import MODES, simulator
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
+from ppl_jax.nn import LSTM
 
 PROGRAMS = {
     "gum": (programs.gum, GUM_DATA),
@@ -217,3 +219,14 @@ def test_a_network_guides_a_simulator_as_it_guides_the_program():
         with simulator("gum", num_processes=num_processes) as model:
             remote = ppl.importance_sampling(model, GUM_DATA, 200, proposal=gum_network(), seed=3, progress=False)
         same_traces(remote, local)
+
+
+@pytest.mark.parametrize("num_processes", [1, 3])
+def test_a_network_proposes_for_chains_of_a_simulator_as_for_those_of_the_program(num_processes):
+    settings = {"num_chains": 4, "burn_in": 5, "seed": 4, "progress": False}
+    network = untrained(programs.gum_marsaglia, LSTM(8))
+    local = ppl.metropolis_hastings(programs.gum_marsaglia, GUM_DATA, 60, proposal=network, **settings)
+    with simulator("gum_marsaglia", num_processes=num_processes) as model:
+        remote = ppl.metropolis_hastings(model, GUM_DATA, 60, proposal=network, **settings)
+    assert same_traces(remote, local)
+    assert len(np.unique(local.map("mu").values)) > 5
