@@ -288,6 +288,28 @@ static void draw_multivariate(ppx_stream *stream, const ppx_distribution *distri
     }
 }
 
+/* Independent elements. A parameter that is one number, or one for each element, needs no search for its element. */
+static void draw_elements(ppx_stream *stream, const ppx_distribution *distribution, const int32_t *shape,
+                          uint32_t dimensions, size_t size, double *value) {
+    uint32_t family = distribution->family, count = FAMILIES[family].count;
+    double parameters[4] = {0};
+    bool is_plain = true;
+    size_t steps[4] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        size_t own = ppx_tensor_size(&distribution->parameters[i]);
+        steps[i] = own != 1;
+        if (own != 1 && own != size) is_plain = false;
+    }
+    for (size_t element = 0; element < size; element++) {
+        for (uint32_t i = 0; i < count; i++) {
+            const ppx_tensor *parameter = &distribution->parameters[i];
+            parameters[i] = is_plain ? parameter->data[element * steps[i]]
+                                     : broadcast_element(parameter, shape, dimensions, element);
+        }
+        value[element] = ppx_draw_scalar(stream, family, parameters);
+    }
+}
+
 void ppx_draw(ppx_stream *stream, const ppx_distribution *distribution, double *value) {
     uint32_t family = distribution->family, count = FAMILIES[family].count, dimensions;
     int32_t shape[PPX_MAX_DIMENSIONS];
@@ -310,10 +332,6 @@ void ppx_draw(ppx_stream *stream, const ppx_distribution *distribution, double *
         for (uint32_t i = 0; i < count; i++) parameters[i] = distribution->parameters[i].data[0];
         *value = ppx_draw_scalar(stream, family, parameters);
     } else {
-        for (size_t element = 0; element < size; element++) {
-            for (uint32_t i = 0; i < count; i++)
-                parameters[i] = broadcast_element(&distribution->parameters[i], shape, dimensions, element);
-            value[element] = ppx_draw_scalar(stream, family, parameters);
-        }
+        draw_elements(stream, distribution, shape, dimensions, size, value);
     }
 }
