@@ -395,5 +395,5 @@ def check_value(site: Site, value: Any) -> Any:
         raise ObservationError(site, "the value is NaN.", "Leave missing data out of the model, or give the value.")
     if shape == ():
         number = array.item()
-        return int(number) if site.distribution.discrete and number == int(number) else number
+        return int(number) if site.distribution.discrete and number.is_integer() else number
     return array

@@ -1,5 +1,6 @@
 """What a model's statements mean outside and inside an execution, and what they record."""
 
+import math
 import threading
 
 import numpy as np
@@ -99,6 +100,12 @@ def test_a_sample_can_be_observed_by_name():
     assert trace["mu"] == 7.0
     assert trace.latents == []
     assert trace.log_joint == pytest.approx(trace.log_importance_weight)
+
+
+def test_an_infinite_count_is_impossible():
+    for infinite in (math.inf, np.float64("inf")):
+        trace = ppl.prior(lambda: ppl.observe(dist.Poisson(3.0), infinite), 1, progress=False)[0]  # noqa: B023
+        assert trace.log_likelihood == -math.inf
 
 
 def test_array_valued_statements():

@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-import scoped_programs as programs
+from infer import scoped_programs as programs
+from infer.scoped_programs import by_hand, silent, untrained
 from scipy import stats
-from scoped_programs import by_hand, silent, untrained
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -289,7 +289,7 @@ def test_every_pass_begins_with_the_state_and_instances_of_the_first(monkeypatch
     for passes in proposals.values():
         np.testing.assert_array_equal(passes, [passes[0]] * len(passes))
     assert len({passes[0].tobytes() for passes in proposals.values()}) == 20
-    # Behind the loop the network goes on from the accepted pass: z's proposal is that of the same trace without a loop.
+    # Behind the loop nothing is run again.
     assert sum(token.row == rows["z"] for _, token, _ in seen.asked) == 20
 
 
