@@ -160,13 +160,16 @@ def _remember(gates: jax.Array, kept: jax.Array, recurrent: jax.Array) -> tuple[
     empty = jnp.zeros((length, *nothing.shape), gates.dtype)
 
     def step(time: jax.Array, carried: Any) -> Any:
-        h, c, features, cells, totals = carried
-        # Behind the barrier nothing reads the old row any more, so that the new one can take its place.
-        total = jax.lax.optimization_barrier(_at(totals, time) + (h * _at(kept, time)) @ recurrent)
+        h, c, gate, features, cells, totals = carried
+        total = gate + (h * _at(kept, time)) @ recurrent
         h, c = LSTMCore._update(total, c * _at(kept, time))
-        return h, c, _put(features, h, time), _put(cells, c, time), _put(totals, total, time)
+        totals = _put(totals, total, time)
+        # The next row is read here: were it read in the next step, beside the writing of that step, XLA would copy all.
+        gate = _at(totals, jnp.minimum(time + 1, length - 1))
+        return h, c, gate, _put(features, h, time), _put(cells, c, time), totals
 
-    _, _, features, cells, totals = jax.lax.fori_loop(0, length, step, (nothing, nothing, empty, empty, gates))
+    first = (nothing, nothing, gates[0], empty, empty, gates)
+    *_, features, cells, totals = jax.lax.fori_loop(0, length, step, first)
     return features, (features, cells, totals, kept, recurrent)
 
 
@@ -185,16 +188,14 @@ def _remember_backward(saved: Any, towards: jax.Array) -> tuple[jax.Array, jax.A
         earlier = _at(cells, jnp.maximum(time - 1, 0)) * keep  # before the first step nothing is kept
         d_h = d_h + _at(towards, time)
         d_c = d_c + d_h * leave * (1.0 - bent * bent)
-        d_total = jax.lax.optimization_barrier(
-            jnp.concatenate(
-                [
-                    d_c * candidate * enter * (1.0 - enter),
-                    d_c * earlier * hold * (1.0 - hold),
-                    d_c * enter * (1.0 - candidate * candidate),
-                    d_h * bent * leave * (1.0 - leave),
-                ],
-                axis=-1,
-            )
+        d_total = jnp.concatenate(
+            [
+                d_c * candidate * enter * (1.0 - enter),
+                d_c * earlier * hold * (1.0 - hold),
+                d_c * enter * (1.0 - candidate * candidate),
+                d_h * bent * leave * (1.0 - leave),
+            ],
+            axis=-1,
         )
         return (d_total @ transposed) * keep, d_c * hold * keep, _put(totals, d_total, time)
 

@@ -78,8 +78,6 @@ def moved(
 
     mean = jax.tree.map(running(_MEAN, 1), state.mean, gradient)
     square = jax.tree.map(running(_SQUARE, 2), state.square, gradient)
-    # Behind the barrier nothing reads the old moments any more, so that the new ones can take their place.
-    mean, square = jax.lax.optimization_barrier((mean, square))
     counted = jnp.maximum(count, 1).astype(jnp.float32)
     share, square_share = 1.0 - _MEAN**counted, 1.0 - _SQUARE**counted
 
