@@ -95,8 +95,8 @@ def importance_sampling(
       observations: name -> observed value.
       num_traces: how many executions.
       proposal: a network (see :func:`ppl_jax.train`); or a function of a controlled latent Site that gives the
-        distribution to draw from, None for the prior. Under a network the proposals are not kept site by site: a trace
-        knows its ``log_importance_weight``.
+        distribution to draw from, None for the prior; in rejection scopes it is not asked. Under a network the
+        proposals are not kept site by site: a trace knows its ``log_importance_weight``.
       lockstep: executions that a network guides side by side; changes the speed and nothing else. Of a RemoteModel at
         most as many as it has processes.
       fresh_loops: under a network, how many loops of every rejection scope (see ``rejection_scope``) are run again

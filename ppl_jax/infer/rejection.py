@@ -37,7 +37,9 @@ from ppl_jax.nn.network import Network
 from ppl_jax.primitives import FACTOR, TAG, Site
 from ppl_jax.traces import Trace
 
-LOOPS = 10  # M, of every scope of an execution
+# M, of every scope of an execution. For a half-normal by hand-made proposals the effective sample size was 67, 86, 95
+# and 99 % of that of M = 100 with M = 1, 3, 10 and 30, at 12, 11, 17 and 39 % of its time.
+LOOPS = 10
 LEAST_PASSES = 10  # of N
 
 
