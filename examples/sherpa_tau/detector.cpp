@@ -69,7 +69,8 @@ Detector::Detector(const Grid &grid, double deposits, double noise)
       y_{-half_width, 2.0 * half_width / grid.height, grid.height}, z_{0.0, depth / grid.depth, grid.depth},
       deposits_(deposits),
       noise_(noise > 0.0 ? noise : unit_noise * std::sqrt(x_.size * y_.size * z_.size / unit_volume)),
-      zeros_(std::vector<double>(deposits_at_a_time * numbers_of_a_deposit), {deposits_at_a_time, numbers_of_a_deposit}) {}
+      zeros_(std::vector<double>(deposits_at_a_time * numbers_of_a_deposit),
+             {deposits_at_a_time, numbers_of_a_deposit}) {}
 
 Detector::Parts Detector::parts(const Axis &axis, double position) {
     Parts found;
@@ -78,7 +79,7 @@ Detector::Parts Detector::parts(const Axis &axis, double position) {
     found.first = std::max(0, static_cast<int>(std::floor(begin)));
     const int last = std::min(axis.count - 1, static_cast<int>(std::floor(end)));
     double below = part_below((axis.begin + found.first * axis.size - position) / reach);
-    for (int voxel = found.first; voxel <= last && found.count < 64; ++voxel) {
+    for (int voxel = found.first; voxel <= last; ++voxel) {
         const double next = part_below((axis.begin + (voxel + 1) * axis.size - position) / reach);
         found.shares[found.count++] = next - below;
         below = next;
@@ -91,7 +92,8 @@ void Detector::add_deposit(double x, double y, double z, ppx::Array &voxels) con
     const double energy = 1.0 / deposits_;
     for (int k = 0; k < along.count; ++k) {
         for (int j = 0; j < up.count; ++j) {
-            double *row = voxels.data() + ((along.first + k) * grid_.height + up.first + j) * grid_.width + across.first;
+            const int first = ((along.first + k) * grid_.height + up.first + j) * grid_.width + across.first;
+            double *row = voxels.data() + first;
             const double share = energy * along.shares[k] * up.shares[j];
             for (int i = 0; i < across.count; ++i) row[i] += share * across.shares[i];
         }
@@ -99,7 +101,8 @@ void Detector::add_deposit(double x, double y, double z, ppx::Array &voxels) con
 }
 
 ppx::Array Detector::measure(const std::vector<Particle> &particles, Source &source) const {
-    ppx::Array voxels(std::vector<double>(static_cast<std::size_t>(grid_.size())), {grid_.depth, grid_.height, grid_.width});
+    ppx::Array voxels(std::vector<double>(static_cast<std::size_t>(grid_.size())),
+                      {grid_.depth, grid_.height, grid_.width});
     std::vector<Shooting> showers;
     for (const Particle &particle : particles) {
         const Shower *shower = shower_of(particle.pdg);

@@ -18,8 +18,8 @@ namespace sherpa_tau {
 
 class Detector {
 public:
-    // `deposits`: mean number for each GeV of an electromagnetic shower. `noise`: of a voxel, GeV; 0: 0.5 GeV for one of
-    // 50 mm x 50 mm x 50 mm, in proportion to the square root of the volume.
+    // `deposits`: mean number for each GeV of an electromagnetic shower. `noise`: of a voxel, GeV; 0: 0.5 GeV for one
+    // of 50 mm x 50 mm x 50 mm, in proportion to the square root of the volume.
     Detector(const Grid &grid, double deposits, double noise);
 
     double noise() const { return noise_; }
@@ -37,7 +37,7 @@ private:
     // The part of a deposit that falls into each of a row of voxels.
     struct Parts {
         int first = 0, count = 0;
-        double shares[64];
+        double shares[256]; // the finest grid that settings allow has voxels of 1 mm, a deposit 200 mm
     };
 
     static Parts parts(const Axis &axis, double position);

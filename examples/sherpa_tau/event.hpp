@@ -10,8 +10,8 @@
 
 namespace sherpa_tau {
 
-// The model. Sites: px, py, pz (GeV), channel, cos theta, phi, psi, and Sherpa's and the detector's nuisances. Observed:
-// calorimeter. Tags: particles, missing.
+// The model. Sites: px, py, pz (GeV), channel, cos theta, phi, psi, and Sherpa's and the detector's nuisances.
+// Observed: calorimeter. Tags: particles, missing.
 class Event {
 public:
     Event(const Settings &settings, TauDecays &decays, const Detector &detector, Source &source)

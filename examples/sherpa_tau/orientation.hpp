@@ -1,9 +1,9 @@
 // How a decay at rest is oriented.
 //
-// An unpolarised tau decays isotropically: turned by any rotation, its products are as probable as before. Which way they
-// are turned is therefore drawn here, after Sherpa's decay and independently of it, by three draws that mean something:
-// the direction of what can be seen, and the rotation about it. The law of the products is Sherpa's; but inference can
-// propose where the visible part goes, which it cannot do with draws in Sherpa's rejection loops.
+// An unpolarised tau decays isotropically: turned by any rotation, its products are as probable as before. Which way
+// they are turned is therefore drawn here, after Sherpa's decay and independently of it, by three draws that mean
+// something: the direction of what can be seen, and the rotation about it. The law of the products is Sherpa's; but
+// inference can propose where the visible part goes, which it cannot do with draws in Sherpa's rejection loops.
 
 #ifndef SHERPA_TAU_ORIENTATION_HPP
 #define SHERPA_TAU_ORIENTATION_HPP

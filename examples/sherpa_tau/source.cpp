@@ -3,8 +3,8 @@
 // Two places in Sherpa are treated apart; all other draws are uniform nuisances.
 //
 // - PHASIC::Decay_Table::Select compares one number with the cumulative branching ratios. For the tau's own decay the
-//   number becomes a Categorical over the channels, and Sherpa gets the middle of the channel's part of (0, 1): it looks
-//   at nothing else of the number.
+//   number becomes a Categorical over the channels, and Sherpa gets the middle of the channel's part of (0, 1): it
+//   looks at nothing else of the number.
 // - PHASIC::Decay_Channel::GenerateKinematics draws phase space points until one is accepted: a rejection scope. The
 //   innermost frame of the draw that decides over a pass is GenerateKinematics itself; that of all others is below it.
 //   Sherpa also accepts a point, without asking, whose weight passes the maximum. Before its next loop it always draws

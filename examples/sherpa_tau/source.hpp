@@ -24,7 +24,7 @@ public:
 
     virtual double uniform(const Range &range, const char *name) = 0;
     virtual std::int64_t poisson(double mean, const char *name) = 0;
-    virtual ppx::Array normals(const ppx::Array &zeros, const char *name) = 0; // standard normal, of the shape of `zeros`
+    virtual ppx::Array normals(const ppx::Array &zeros, const char *name) = 0; // standard ones, of the shape of `zeros`
     virtual void observe(const ppx::Array &means, double stddev, const char *name) = 0;
 };
 

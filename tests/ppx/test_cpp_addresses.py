@@ -81,9 +81,18 @@ def test_one_place_one_address(tmp_path):
     loop = at(found, "in a loop")
     assert loop[0] != at(found, "after the loop")[0]
     # Statements at different places have different addresses; those of `here` are one place.
-    several = ("in a loop", "here", "explicit", "scope")  # a scope has two marks
+    several = ("in a loop", "here", "explicit", "scope", "a place", "number of")  # a scope has two marks
     distinct = [address for name, address in found if not name.startswith(several)]
     assert len(set(distinct)) == len(distinct)
+
+
+def test_a_hook_sees_where_it_is_called_from(tmp_path):
+    found = addresses("addresses", tmp_path)
+    by_number, by_text = at(found, "a place by number"), at(found, "a place by text")
+    assert by_number == by_text
+    assert by_number[0] == by_number[1] != by_number[2]  # in a loop, and after it
+    for address in by_number:
+        assert [frame.rpartition("+0x")[0] for frame in frames(address)] == ["places()", "hooked()"]
 
 
 def test_names_need_not_be_exported(tmp_path):

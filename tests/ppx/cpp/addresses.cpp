@@ -72,6 +72,14 @@ __attribute__((noinline)) static double called_twice(const char *name) {
     return ppx::sample(ppx::Uniform(0.0, 1.0), name);
 }
 
+// As the hook of a simulator: it looks where it is called from, and draws there.
+__attribute__((noinline)) static void hooked() {
+    const ppx::Place place = ppx::place();
+    ppx::sample(ppx::Uniform(0.0, 1.0), ppx::Statement("a place by number").at(place));
+    ppx::sample(ppx::Uniform(0.0, 1.0), ppx::Statement("a place by text").at(place.address));
+    ppx::tag(place.number, "number of a place");
+}
+
 void places() {
     anonymous();
     shower::templated(1);
@@ -94,6 +102,8 @@ void places() {
     {
         const ppx::RejectionScope scope("scope");
     }
+    for (int i = 0; i <= one; ++i) hooked(); // one call, not unrolled
+    hooked();
     recursion(10000);
     even(6000);
     tree(3000, 1);
