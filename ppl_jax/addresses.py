@@ -33,6 +33,7 @@ _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 # hashing a code object is slow; the code objects are kept with the text so that an id is never reused.
 _MEMO: dict[tuple[int, ...], tuple[str, tuple[CodeType, ...]]] = {}
 _LINKS: dict[tuple[int, int], tuple[str, CodeType]] = {}
+_REMEMBERED = 1 << 14  # chains: one of a hundred calls takes 8 KB, and branching recursion has one for every leaf
 
 
 def call_site(frame: FrameType | None, entry: FrameType | None) -> str:
@@ -53,6 +54,8 @@ def call_site(frame: FrameType | None, entry: FrameType | None) -> str:
         key = [id(start.f_code), start.f_lasti]
     known = _MEMO.get(tuple(key))
     if known is None:
+        if len(_MEMO) >= _REMEMBERED:
+            _MEMO.clear()
         known = _MEMO.setdefault(tuple(key), _format(start, entry))
     return known[0]
 

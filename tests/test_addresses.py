@@ -156,3 +156,21 @@ def test_a_long_recursion_does_not_read_its_source_again_and_again():
     depths = [sites_of(lambda depth=depth: deep(depth))[0][0].count("deep") for depth in range(0, 200, 10)]
     assert depths == list(range(1, 201, 10))
     assert addresses._statements.cache_info().misses <= 2
+
+
+def test_chains_of_calls_are_remembered_within_bounds(monkeypatch):
+    """A tree has a chain of calls for every leaf: what is forgotten is worked out again, to the same address."""
+
+    def tree(depth):
+        if depth and ppl.sample(dist.Bernoulli(1.0)):
+            tree(depth - 1)
+            tree(depth - 1)
+
+    def met():
+        return [site.address for site in handlers.trace(lambda: tree(6)).get_trace().sites]
+
+    expected = met()
+    monkeypatch.setattr(addresses, "_MEMO", {})
+    monkeypatch.setattr(addresses, "_REMEMBERED", 10)
+    assert met() == expected
+    assert len(addresses._MEMO) <= 10

@@ -30,6 +30,7 @@ _FLUSH_AFTER = 10.0  # seconds that a finished trace of a slow simulator may be 
 _BLOCK = 1 << 16  # rows copied together from another table
 
 _structure = attrgetter("kind", "address", "instance", "name", "control", "observed")
+_KNOWN_TOKENS = 1 << 12  # structures of traces that are recognised at once; each takes 72 bytes a site
 _TOKENS = 9  # per site: the six of _structure, then one each for value, distribution, proposal
 
 
@@ -55,6 +56,7 @@ class TraceWriter:
     def __init__(self, path: str | Path | None = None):
         self._by_tokens: dict[tuple, int] = {}
         self._by_layout: dict[tuple, int] = {}
+        self._sites: dict[SiteLayout, SiteLayout] = {}
         self._readers = _Readers()
         self._layouts: list[RowLayout] = []
         self._objects: list[Any] = []
@@ -115,7 +117,9 @@ class TraceWriter:
         key = tuple(tokens)
         layout = self._by_tokens.get(key)
         if layout is None:
-            layout = self._by_tokens[key] = self._number(RowLayout(*_layout_of(key)))
+            if len(self._by_tokens) >= _KNOWN_TOKENS:
+                self._by_tokens.clear()
+            layout = self._by_tokens[key] = self._number(RowLayout(*self._layout_of(key)))
         start = self._numbers_written + len(self._heap)
         self._heap.fromlist(row)
         self._add_entry(start, layout, log_weight)
@@ -168,6 +172,15 @@ class TraceWriter:
             return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
         starts, kinds = np.frombuffer(self._starts, np.int64), np.frombuffer(self._kinds, np.int32)
         return starts[:count], kinds[:count], np.frombuffer(self._weights, np.float64)
+
+    def _layout_of(self, tokens: tuple) -> tuple[tuple[SiteLayout, ...], tuple]:
+        """The sites and the result template that the tokens of a trace stand for; equal sites are one object."""
+        sites = []
+        for low in range(0, len(tokens) - 1, _TOKENS):
+            site = SiteLayout(*tokens[low : low + _TOKENS])
+            site = site._replace(distribution=_distribution_layout(site.distribution))
+            sites.append(self._sites.setdefault(site, site))
+        return tuple(sites), tokens[-1]
 
     def _number(self, layout: RowLayout) -> int:
         """The number of a layout in this table, a new one if it was not met before."""
@@ -254,15 +267,6 @@ def _flatten_draw(site: Site, row: list[float]) -> tuple[int, ...] | None:
         )
     row += value.astype(np.float64, copy=False).ravel().tolist()
     return value.shape
-
-
-def _layout_of(tokens: tuple) -> tuple[tuple[SiteLayout, ...], tuple]:
-    """The sites and the result template that the tokens of a trace stand for."""
-    sites = []
-    for low in range(0, len(tokens) - 1, _TOKENS):
-        site = SiteLayout(*tokens[low : low + _TOKENS])
-        sites.append(site._replace(distribution=_distribution_layout(site.distribution)))
-    return tuple(sites), tokens[-1]
 
 
 def _distribution_layout(token: Any) -> tuple | None:

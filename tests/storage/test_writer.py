@@ -10,7 +10,7 @@ from stored_programs import DATA, assert_same_trace, everything, gum, trace_of, 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.errors import StorageError
-from ppl_jax.storage import TraceWriter, open_table
+from ppl_jax.storage import TraceWriter, open_table, writer
 from ppl_jax.storage.densities import log_joint
 
 OBSERVED = {"y": 0.25}
@@ -22,11 +22,11 @@ def path(request, tmp_path):
 
 
 def write(traces, path=None):
-    writer = TraceWriter(path)
+    written = TraceWriter(path)
     for k, trace in enumerate(traces):
-        writer.append(trace, -float(k))
-    assert len(writer) == len(traces)
-    return writer.finish()
+        written.append(trace, -float(k))
+    assert len(written) == len(traces)
+    return written.finish()
 
 
 def test_traces_survive(path):
@@ -50,6 +50,14 @@ def test_strings_make_no_layouts_of_their_own(path):
     table, _ = write(traces_of(model, 50), path)
     assert len(table.layouts) == 1
     assert len(set(table.results())) == 50
+
+
+def test_structures_that_were_forgotten_are_recognised(path, monkeypatch):
+    traces = traces_of(everything, 60, OBSERVED)
+    expected = [layout.key for layout in write(traces)[0].layouts]
+    monkeypatch.setattr(writer, "_KNOWN_TOKENS", 1)
+    table, _ = write(traces, path)
+    assert len(expected) > 2 and [layout.key for layout in table.layouts] == expected
 
 
 def test_proposals_and_conditioned_sites_survive(path):
