@@ -1,6 +1,5 @@
 """Traces written to a table, in memory and on disk, and read back."""
 
-import timeit
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -259,7 +258,7 @@ def test_an_append_that_failed_leaves_the_others_whole(path):
     assert_same_trace(table[1], traces[1])
 
 
-# -- densities, threads, speed ---------------------------------------------------------------------------------------
+# -- densities, threads ----------------------------------------------------------------------------------------------
 
 
 def test_log_joint_is_that_of_the_traces(path):
@@ -275,10 +274,3 @@ def test_threads_read_one_table():
     with ThreadPoolExecutor(8) as pool:
         totals = list(pool.map(lambda _: sum(trace["x"] + 0 * len(trace.sites) for trace in table), range(16)))
     assert totals == pytest.approx([expected] * 16)
-
-
-@pytest.mark.slow
-def test_append_is_fast():
-    """Under 5 us for a trace of three sites where nothing else runs; the bound leaves room for slow machines."""
-    writer, trace = TraceWriter(), trace_of(gum)
-    assert min(timeit.repeat(lambda: writer.append(trace, 0.0), number=10_000, repeat=5)) / 10_000 < 20e-6
