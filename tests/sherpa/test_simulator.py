@@ -2,6 +2,7 @@
 
 import collections
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -185,6 +186,19 @@ def test_electrons_leave_their_energy_and_muons_nothing():
     assert all(expected_energy(trace) == 0.0 for trace in muons)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", ["1,1,1", "1000,1,2", "3,1,1000"])
+def test_no_energy_is_lost_between_voxels(grid):
+    """The same event, of which the middle of the calorimeter gets everything, on grids of any fineness."""
+    data = {"px": 0.0, "py": 0.0, "channel": 0}
+    totals = []
+    for asked in ("2,3,4", grid):
+        with simulator("--grid", asked) as model:
+            event = ppl.prior(model, 5, seed=2, observations=data, progress=False)
+        totals.append([expected_energy(trace) for trace in event])
+    np.testing.assert_allclose(totals[0], totals[1], rtol=1e-12)
+
+
 def test_showers_stand_where_the_particles_fly():
     """The centre of an electron's shower across the beam, on a grid fine enough: 1 mm for 4,000 deposits of 20 mm."""
     with simulator("--grid", "1,100,100", "--deposits", "400") as model:
@@ -363,6 +377,14 @@ def test_a_run_card_without_tau_decays(tmp_path):
     done = run("--yaml", str(card), "--channels")
     assert done.returncode == 1
     assert "Sherpa knows no hadron decays" in done.stderr
+
+
+def test_fetching_without_pip_says_so(tmp_path):
+    script = ROOT / "examples" / "sherpa_tau" / "fetch_sherpa.sh"
+    done = subprocess.run([script, tmp_path / "sherpa", "/bin/false"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "/bin/false has no pip" in done.stderr
+    assert not (tmp_path / "sherpa").exists()
 
 
 def test_results_stand_alone_on_standard_output():
