@@ -83,10 +83,13 @@ def nested():
 
 
 def two_loops():
-    """Two loops one behind the other; their draws have one address, and of the second some passes draw nothing."""
+    """Two loops one behind the other; their draws have one address, those of the second are nuisances.
+
+    And some of its passes draw nothing.
+    """
     total = ppl.sample(dist.Uniform(-1.0, 1.0), name="shift")
     for attempts in (0, 2):
-        with ppl.rejection_scope("loop") as scope:
+        with ppl.rejection_scope("loop", control=attempts == 0) as scope:
             for _ in range(attempts):
                 scope.reject()
             while (x := ppl.sample(dist.Normal(0.5, 1.0), name="x")) < 0.0:
