@@ -127,12 +127,49 @@ class CNN(nn.Module):
         """(n, *shape) to (n, dim)."""
         if x.ndim == self.spatial + 1:
             x = x[..., None]
-        for channels in self.channels:
-            x = nn.relu(nn.Conv(channels, (3,) * self.spatial)(x))
-            window = tuple(2 if size >= 4 else 1 for size in x.shape[1:-1])
-            if math.prod(window) > 1:
-                x = nn.max_pool(x, window, window)
+        for number, channels in enumerate(self.channels):
+            convolve = nn.Conv(channels, (3, 3)) if self.spatial == 2 else Conv3d(channels, name=f"Conv_{number}")
+            x = nn.relu(convolve(x))
+            x = _pooled(x, tuple(2 if size >= 4 else 1 for size in x.shape[1:-1]))
         return nn.Dense(self.dim)(nn.relu(nn.Dense(max(self.dim, 128))(x.reshape(x.shape[0], -1))))
+
+
+class Conv3d(nn.Module):
+    """A convolution of size 3 in three dimensions: ``flax.linen.Conv``, parameters included, made of 2-D ones.
+
+    Neighbours in depth become channels of a convolution over height and width, because XLA's derivatives of 3-D
+    convolutions are slow on CPUs.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(n, depth, height, width, channels) to (n, depth, height, width, features)."""
+        n, depth, height, width, channels = x.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 3, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+        near = jnp.concatenate([padded[:, at : at + depth] for at in range(3)], axis=-1)
+        flat = jax.lax.conv_general_dilated(
+            near.reshape(n * depth, height, width, 3 * channels),
+            jnp.moveaxis(kernel, 0, 2).reshape(3, 3, 3 * channels, self.features),
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return flat.reshape(n, depth, height, width, self.features) + bias
+
+
+def _pooled(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    """The maxima of windows of x, (n, *space, channels); what is left over at the ends is dropped.
+
+    By reshaping: the derivative of ``flax.linen.max_pool`` takes several times as long as the convolutions on CPUs.
+    """
+    whole = [size // part for size, part in zip(x.shape[1:-1], window, strict=True)]
+    x = x[(slice(None), *(slice(count * part) for count, part in zip(whole, window, strict=True)))]
+    divided = [size for pair in zip(whole, window, strict=True) for size in pair]
+    return x.reshape(len(x), *divided, x.shape[-1]).max(axis=tuple(range(2, 2 * len(whole) + 1, 2)))
 
 
 class Set(nn.Module):

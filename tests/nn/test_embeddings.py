@@ -3,6 +3,7 @@
 import math
 from functools import cache
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.data.tokens import CallSites, Encoder
 from ppl_jax.nn import NetworkConfig, create_network
-from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of
+from ppl_jax.nn.embeddings import CNN, Embedding, Observer, embedding_of
 from ppl_jax.nn.network import NetworkError, compiled_observer
 from ppl_jax.nn.observations import observed_in, scaling_in
 
@@ -85,6 +86,42 @@ def test_gradients_are_finite_where_elements_are_absent(kind):
     gradient = jax.jit(jax.grad(lambda params: jnp.square(module.apply(params, data, presence)).sum()))(params)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
     assert all(np.isfinite(leaf).all() for leaf in leaves) and any(leaf.any() for leaf in leaves)
+
+
+# -- images and grids --------------------------------------------------------------------------------------------------
+
+
+class Convolutions(nn.Module):
+    """What the embedding of images and grids computes, by the library's own convolutions and pooling."""
+
+    spatial: int
+
+    @nn.compact
+    def __call__(self, x):
+        for channels in (16, 32, 64):
+            x = nn.relu(nn.Conv(channels, (3,) * self.spatial)(x))
+            window = tuple(2 if size >= 4 else 1 for size in x.shape[1:-1])
+            x = nn.max_pool(x, window, window)
+        return nn.Dense(4)(nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1))))
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (5, 4, 11), (3, 8, 2)])
+def test_convolutions_are_those_of_the_library(shape):
+    """The same parameters from the same seed, outputs and gradients; sums are in another order, in single precision."""
+    x = jnp.asarray(some(3, *shape, 2), jnp.float32)
+    outcomes = []
+    for module in (CNN(4, len(shape)), Convolutions(len(shape))):
+        params = jax.jit(module.init)(jax.random.key(0), x)
+        loss = jax.jit(jax.value_and_grad(lambda params, module=module: jnp.square(module.apply(params, x)).sum()))
+        outcomes.append((params, *loss(params)))
+    (ours, value, gradient), (theirs, expected, expected_gradient) = outcomes
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max()),
+        gradient,
+        expected_gradient,
+    )
 
 
 # -- trainings ---------------------------------------------------------------------------------------------------------
