@@ -140,6 +140,13 @@ def test_a_proposal_of_another_sort_is_refused(proposal, message):
         ppl.importance_sampling(gum, GUM_DATA, 10, proposal=lambda site: proposal, seed=0, progress=False)
 
 
+def test_a_proposal_is_not_thrown_away_for_an_inflated_prior():
+    with pytest.raises(ValueError, match="another is given"):
+        ppl.importance_sampling(
+            gum, GUM_DATA, 10, proposal=lambda site: dist.Normal(7.0, 1.0), prior_inflation=2.0, progress=False
+        )
+
+
 def test_a_distribution_of_numpyro_may_be_the_proposal():
     numpyro_distributions = pytest.importorskip("numpyro.distributions")
     ours, theirs = (

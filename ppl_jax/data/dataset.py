@@ -121,6 +121,12 @@ class Dataset(Source, Sequence[Trace]):
         """Addresses of all sites that are drawn or observed, in order of first appearance."""
         return addresses_of(self._sites)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all sites that are drawn or observed, in order of first appearance."""
+        drawn = (site for site in self._sites if site.kind not in (TAG, FACTOR))
+        return tuple(dict.fromkeys(site.name for site in drawn if site.name is not None))
+
     @cached_property
     def _sites(self) -> list:
         """All sites that occur, in order of first appearance."""
@@ -173,7 +179,7 @@ class Dataset(Source, Sequence[Trace]):
             len(contents.layout_numbers),
             tuple(types),
             self.addresses,
-            tuple(dict.fromkeys(s.name for s in self._sites if s.name is not None and s.kind not in (TAG, FACTOR))),
+            self.names,
             self.observations,
             tuple(contents.problems),
         )

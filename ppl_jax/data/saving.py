@@ -102,7 +102,15 @@ def save_dataset(
         with Progress(count, "trace", progress) as bar:
             bar.advance(count - sum(stop - low for low, stop in ranges))
             _produce(source, path, ranges, workers, bar.advance)
-    return open_dataset(path)
+    dataset = open_dataset(path)
+    for unmet in sorted(set(dtypes or ()) - set(dataset.names)):
+        warnings.warn(
+            f"dtypes has '{unmet}', but no site is named so: the names are {list(dataset.names)}. What was meant "
+            "by it is stored exactly.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return dataset
 
 
 def _produce(

@@ -105,7 +105,7 @@ def importance_sampling(
         adds no noise. Default: 10, but 0 in simulators in other processes, which are slow to run again.
       prior_inflation: draws latents from a prior so many times wider (see ``handlers.inflate``); for rare events.
       likelihood_importance: exponent of the likelihood in the weight; below 1 it tempers, and there is no evidence.
-      seed, backend, num_workers, path, progress: see :func:`prior`.
+      seed, backend, num_workers, path, progress: see :func:`prior`; a network takes no other backend and no workers.
 
     Returns:
       Empirical of Trace with log weights and the estimate of the log evidence.
@@ -119,8 +119,15 @@ def importance_sampling(
     check_exponent(likelihood_importance)
     job = _job(model, observations, seed, score=True, likelihood_importance=likelihood_importance)
     if proposal is not None and not callable(proposal):
+        if num_workers != 1 or backend == "jax":
+            raise ValueError(
+                "A network guides executions in this process, many side by side: leave num_workers at 1 and backend at "
+                "'auto' or 'host'; lockstep=... says how many."
+            )
         return _run_guided(job, proposal, num_traces, lockstep, fresh_loops, prior_inflation, path, progress)
     if proposal is not None:
+        if prior_inflation != 1.0:
+            raise ValueError("prior_inflation widens the prior as a proposal, and another is given. Give one of them.")
         job = job._replace(model=propose(job.model, proposal))
     if prior_inflation != 1.0:
         job = job._replace(model=inflate(job.model, prior_inflation))

@@ -327,6 +327,12 @@ def test_no_warning_without_a_reason(tmp_path):
         save(gum, tmp_path / "set", 100, num_workers=2)
 
 
+def test_a_format_for_a_name_that_does_not_occur_is_told(tmp_path):
+    with pytest.warns(UserWarning, match="dtypes has 'muu', but no site is named so: the names are .*'mu'") as warned:
+        ppl.save_dataset(gum, tmp_path / "traces", 10, dtypes={"muu": "float32"}, progress=False)
+    assert warned[0].filename == __file__
+
+
 def test_models_of_numpyro_are_recognised(tmp_path):
     dataset = ppl.save_dataset(numpyro_model, tmp_path / "traces", 10, seed=8, progress=False)
     assert rows(dataset[:]) == rows(ppl.prior(numpyro_model, 10, seed=8, progress=False).values)

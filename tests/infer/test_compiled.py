@@ -166,6 +166,8 @@ def test_a_network_of_other_observations_is_refused(data, message):
     [
         ({"lockstep": 0}, ValueError, "lockstep must be an integer of at least 1"),
         ({"prior_inflation": 2.0}, ValueError, "a network has proposals of its own"),
+        ({"num_workers": 2}, ValueError, "leave num_workers at 1"),
+        ({"backend": "jax"}, ValueError, "backend at 'auto' or 'host'"),
         ({"proposal": 3.0}, TypeError, "proposal must be a network from ppl_jax.train"),
     ],
 )
