@@ -452,3 +452,6 @@ def test_samples_are_not_asked_for_by_name():
         run["mu"]
     with pytest.raises(TypeError, match="a function of a value, or the name of a site, got 0"):
         run.map(0)
+    for method in (run.expectation, run.filter):
+        with pytest.raises(TypeError, match="needs a function of a value, got 'mu'"):
+            method("mu")

@@ -179,6 +179,7 @@ class Empirical(Sequence[Any]):
 
     def expectation(self, function: Callable[[Any], Any]) -> Any:
         """Weighted mean of ``function(value)``, a number or an array; samples of weight zero are skipped."""
+        _check_function("expectation", function)
         total: Any = 0.0
         for value, weight in zip(self, self.weights.tolist(), strict=True):
             if weight > 0:
@@ -195,9 +196,8 @@ class Empirical(Sequence[Any]):
         """
         if isinstance(function, (str, tuple)):
             mapped: Any = self._column(function)
-        elif not callable(function):
-            raise TypeError(f"map needs a function of a value, or the name of a site, got {function!r}.")
         else:
+            _check_function("map", function, "or the name of a site, ")
             mapped = [function(value) for value in self]
         return self._with(mapped, self.log_weights, self._log_evidence, self.num_executions, self.num_chains)
 
@@ -284,6 +284,7 @@ class Empirical(Sequence[Any]):
         Raises:
           DegenerateWeightsError: no sample of positive weight is left.
         """
+        _check_function("filter", predicate)
         return self._keep(np.fromiter((bool(predicate(value)) for value in self), bool, len(self)))
 
     def condition(self, predicate: Callable[[Any], Any] | None = None, **values: Any) -> Empirical:
@@ -389,6 +390,11 @@ class Empirical(Sequence[Any]):
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values[0].size <= 8:
             parts.append(f"mean={self.mean}")
         return f"Empirical({', '.join(parts)})"
+
+
+def _check_function(method: str, function: Any, alternative: str = "") -> None:
+    if not callable(function):
+        raise TypeError(f"{method} needs a function of a value, {alternative}got {function!r}.")
 
 
 def _indices(count: int, index: Any) -> np.ndarray:
