@@ -41,6 +41,7 @@ DETECTOR = {
     "py": ("-30,30", "range of the tau's momentum, GeV"),
     "pz": ("60,70", "range of the tau's momentum, along the beam, GeV"),
 }
+SIMULATING = 2  # processes that make the dataset
 PRIOR_EVENTS = 2000  # of the dataset, for the prior in the pictures
 SEEDS = {"dataset": 1, "training": 2, "held out": 3, "tests": 1000, "compiled": 5, "metropolis": 6}
 
@@ -78,16 +79,17 @@ def main() -> None:
     clock = Clock()
     channels = sherpa.channels(arguments.program)
     flags = [part for name in DETECTOR for part in (f"--{name}", getattr(arguments, name))]
-    with sherpa.start(arguments.program, flags, arguments.processes) as tau:
+    with sherpa.start(arguments.program, flags, SIMULATING) as tau:
         with clock("simulating", f"Sherpa simulates {arguments.events:,} decays"):
             folder = output / f"events-{zlib.crc32(' '.join(flags).encode()):08x}"  # another detector, another folder
             events = sherpa.simulate(tau, folder, arguments.events, SEEDS["dataset"])
         print(f"  {len(events):,} decays, {events.info().bytes / 1e6:.0f} MB", flush=True)
-        with clock("training", f"a network learns from them, {plan.training:,} traces"):
-            guide = network.train(events, plan.training, SEEDS["training"])
         unseen = sherpa.held_out(tau, plan.tests, SEEDS["held out"])
-        truths = [truth_of(trace) for trace in unseen]
-        images = [np.asarray(trace["calorimeter"]) for trace in unseen]
+    truths = [truth_of(trace) for trace in unseen]
+    images = [np.asarray(trace["calorimeter"]) for trace in unseen]
+    with clock("training", f"a network learns from them, {plan.training:,} traces"):
+        guide = network.train(events, plan.training, SEEDS["training"])
+    with sherpa.start(arguments.program, [*flags, "--seeded"], arguments.processes) as tau:
         with clock("testing", f"{plan.tests} events of known truth are inferred, {plan.traces} traces each"):
             pairs = zip(images, truths, strict=True)
             tests = test(tau, guide, pairs, plan.traces, channels.ratios, SEEDS["tests"])
@@ -140,7 +142,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--event", type=int, help="which of them is shown (default: the first with three particles)")
     for name, (default, meaning) in DETECTOR.items():
         parser.add_argument(f"--{name}", default=default, help=f"{meaning} (default {default})")
-    parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side")
+    parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side under the network")
     parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
     arguments = parser.parse_args()

@@ -56,6 +56,7 @@ std::vector<Particle> Event::products(const Vector &momentum) const {
 }
 
 void Event::operator()() const {
+    source_.begin();
     const double px = source_.uniform(settings_.px, "px");
     const double py = source_.uniform(settings_.py, "py");
     const double pz = source_.uniform(settings_.pz, "pz");

@@ -122,7 +122,7 @@ def draw_coverage(
         panel.axhline(prior_means[number], color="k", linestyle=":", label="prior mean")
         panel.set(xlabel=f"true {_short(name)} (GeV)", ylabel=f"{_short(name)}: posterior mean, 90 % interval (GeV)")
         panel.set_title(f"{inside.mean():.0%} of {len(true)} intervals cover the truth")
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     _save(figure, path)
 
 
@@ -150,7 +150,7 @@ def draw_chains(path: Path, truth: Summary, posterior: Summary) -> None:
             panel.plot(chain, styles[number % 4], color=grey, linewidth=0.8, label=f"chain {number + 1}")
         panel.axhline(truth.values[name][0], color="k", linewidth=4, alpha=0.3, label="truth")
         panel.set(ylabel=f"{_short(name)} (GeV)")
-    axes[0].legend(loc="upper right", ncols=5, fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     axes[-1].set(xlabel="traces kept")
     _save(figure, path)
 
