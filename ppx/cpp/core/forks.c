@@ -182,7 +182,10 @@ static bool fork_copy(server *forks, char *const *words) {
     }
     fflush(NULL); /* what is not yet written would be written by every copy */
     pid = fork();
-    if (pid == 0) return true;
+    if (pid == 0) {
+        free(endpoint);
+        return true;
+    }
     if (pid < 0) {
         reply(forks, words[0], "failed", strerror(errno));
         free(endpoint);
