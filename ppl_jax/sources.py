@@ -7,6 +7,7 @@ goes on with the traces it would have met.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -19,7 +20,7 @@ from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.host import Job, write_execution
 from ppl_jax.infer.importance import choose_backend
-from ppl_jax.infer.runs import check_count, check_model
+from ppl_jax.infer.runs import callers_level, check_count, check_model
 from ppl_jax.infer.workers import run_in_order
 from ppl_jax.models import Request, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
@@ -168,7 +169,7 @@ def source_of(
     """
     num_validation = check_count("validation_traces", num_validation, 0)
     if isinstance(model, Empirical):
-        model = model.values
+        model = _traces_of(model)
     if not callable(model) and hasattr(model, "__len__") and hasattr(model, "__getitem__"):
         count = len(model)
         if count == 0:
@@ -188,6 +189,26 @@ def source_of(
     if num_validation == 0:
         return source, None
     return source, ModelSource(job._replace(seed=validation_seed), 1, batch_model).look(num_validation)
+
+
+def _traces_of(run: Empirical) -> TraceTable:
+    """The traces of a run.
+
+    Raises:
+      TypeError: it holds something else.
+    """
+    if not isinstance(run.values, TraceTable):
+        raise TypeError(
+            f"train needs traces, but the values of {run!r} are something else. Give what an engine returned."
+        )
+    if run.has_log_evidence:
+        warnings.warn(
+            "These traces are weighted: they explain one set of data, and training takes each of them once, whatever "
+            "its weight. A network learns from what the model simulates: train on the model, or on traces of prior.",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
+    return run.values
 
 
 class _Part:

@@ -19,7 +19,7 @@ from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data import ShardWriter, frames, new_dataset
 from ppl_jax.nn.network import NetworkError, packing_of
 from ppl_jax.nn.optimisers import rates
-from ppl_jax.sources import TableSource
+from ppl_jax.sources import TableSource, source_of
 from ppl_jax.trainer import Settings, Trainer, TrainingError, prepare
 
 CORE = SMALL["core"]
@@ -332,6 +332,16 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 def test_an_empty_dataset_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no traces to train on"):
         ppl.train(new_dataset(tmp_path / "set"), 64, **SMALL)
+
+
+def test_a_posterior_is_no_training_set():
+    """Its observations are the same in all traces, and its weights would be ignored."""
+    posterior = ppl.importance_sampling(programs.gum, programs.GUM_DATA, 64, seed=0, progress=False)
+    with pytest.raises(TypeError, match="train needs traces, but the values of Empirical"):
+        ppl.train(posterior.map("mu"), 64, **SMALL)
+    with pytest.warns(UserWarning, match="These traces are weighted") as warned:
+        source_of(posterior, 0, 0, 0, 1, "host")
+    assert warned[0].filename == __file__
 
 
 def damaged_dataset(path):
