@@ -59,6 +59,16 @@ def test_an_inference_side_that_dies_leaves_a_front_end_that_serves_the_next(cap
         assert process.poll() is None
 
 
+def test_a_front_end_that_shares_cores_answers_as_ever(tmp_path):
+    with connected("gum", tmp_path) as connection:
+        expected = dialogue(connection, m.Run())
+        for crowded in (True, False, True):
+            connection.share_cores(crowded)
+            assert [type(message) for message in dialogue(connection, m.Run())] == [type(one) for one in expected]
+        connection.handshake(PATIENCE)
+        assert not connection._channel._mailbox.is_crowded  # it holds until then
+
+
 @pytest.mark.parametrize("capabilities", [15, 31])
 def test_connections_leave_nothing_behind(capabilities, tmp_path):
     """Neither descriptors nor mappings; a new connection takes the place of the one before."""

@@ -67,6 +67,25 @@ def test_messages_of_all_sizes_go_to_and_fro(pair):
         assert bytes(box.receive(30.0)) == message[::-1]
 
 
+def test_processes_that_share_cores_are_told_so_and_go_on(pair):
+    """By the word at offset 32; nobody then spins, which no answer shows."""
+    box, process = pair
+    with open(f"/proc/{os.getpid()}/fd/{box._descriptor}", "rb", buffering=0) as file:
+        for crowded in (True, False, True):
+            box.is_crowded = crowded
+            file.seek(32)
+            assert file.read(4) == crowded.to_bytes(4, "little")
+            assert box.is_crowded is crowded
+            for number in range(20):
+                box.send(b"message %d" % number)
+                assert bytes(box.receive(30.0)) == (b"message %d" % number)[::-1]
+    process.kill()
+    process.wait()
+    box.send(b"to nobody")
+    with pytest.raises(ppx.PeerLost, match="died"):
+        box.receive(30.0)
+
+
 @pytest.mark.parametrize("in_order", [mailbox._IN_ORDER, False])
 def test_turns_are_kept_over_many_messages(pair, in_order, monkeypatch):
     """Also by the system calls that are the barriers where the processor has none to offer to Python."""
