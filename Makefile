@@ -117,11 +117,12 @@ demo: sherpa ## the example to see first: the event generator Sherpa, inverted (
 demo-track: build ## a smaller one: a C++ particle detector, inverted by three engines (two minutes; pictures in build/demo-track)
 	$(BIN)/python examples/track/demo.py --output build/demo-track
 
-bench: build ## time this project, beside the peer where it can be installed
+bench: sherpa ## time this project, beside the peer where it can be installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/ppx/remote.py
 	$(BIN)/python benchmarks/data/dataset.py
 	$(BIN)/python benchmarks/ic.py
+	$(BIN)/python benchmarks/sherpa.py
 
 clean: ## remove what the commands above left in build/, the peer's environment apart
 	@for path in build/* build/.[!.]*; do [ "$$path" = build/peer-venv ] || rm -rf "$$path"; done
