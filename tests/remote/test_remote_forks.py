@@ -434,6 +434,7 @@ def test_nothing_is_left_however_the_inference_side_ends(kind, how, tmp_path):
     assert status is None or process.returncode == status
 
 
+@pytest.mark.filterwarnings("ignore:Interrupted")
 def test_ctrl_c_and_then_work_goes_on():
     with dear() as model:
         pids = connect_all(model)
