@@ -149,7 +149,8 @@ def restless():
     return width, count, total, angle, pair[0], pair[1], kind
 
 
-@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_steps_leave_the_target_invariant(share):
     """Every chain begins with a draw of the posterior, which is the prior here; four steps later it is one still.
 
