@@ -37,7 +37,7 @@ EXACT_MEAN = programs.GUM_MEANS["posterior"]
 CORES = {"lstm": "LSTM 512", "ff": "feed-forward"}
 TO_ESS = {"LSTM 64": 64, "LSTM 512": 512}
 PEER_TRAINING = {("GUM", "lstm"): 4096, ("GUM", "ff"): 4096, ("GUM-M", "lstm"): 8192, ("GUM-M", "ff"): 8192}
-PEER_GUIDED = {("GUM", "lstm"): 500, ("GUM", "ff"): 500, ("GUM-M", "lstm"): 1000, ("GUM-M", "ff"): 1500}
+PEER_GUIDED = {("GUM", "lstm"): 500, ("GUM", "ff"): 500, ("GUM-M", "lstm"): 1500, ("GUM-M", "ff"): 2500}
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
@@ -136,6 +136,31 @@ def guided(name: str, network: Any, number: int) -> dict[str, Any]:
         "ess_fraction": posterior.effective_sample_size / number,
         "standard_errors_off": abs(posterior.results.mean - EXACT_MEAN) / posterior.results.standard_error,
     }
+
+
+def chains(name: str, network: Any, number: int) -> dict[str, Any]:
+    """Steps/s of 32 chains of Metropolis-Hastings, and effective values/s: a random walk, and the network beside it."""
+    import numpy as np
+
+    import ppl_jax as ppl
+
+    figures: dict[str, Any] = {}
+    for label, proposal in (("random walk", None), ("random walk and network", network)):
+        for steps, burn_in in ((64, 32), (number, number // 10)):  # the first compiles
+            begin = time.perf_counter()
+            posterior = ppl.metropolis_hastings(
+                PROGRAMS[name], programs.GUM_DATA, steps, proposal=proposal, num_chains=32, burn_in=burn_in, seed=1,
+                progress=False,
+            )  # fmt: skip
+            took = time.perf_counter() - begin
+        results = posterior.results
+        effective = float(np.var(np.asarray(results.values, float))) / results.standard_error**2
+        figures[label] = {
+            "steps_per_second": (number + 32 * burn_in) / took,
+            "effective_per_second": effective / took,
+            "standard_errors_off": abs(results.mean - EXACT_MEAN) / results.standard_error,
+        }
+    return figures
 
 
 def time_to_ess(width: int, training_traces: int, wanted: float) -> dict[str, Any]:
@@ -250,6 +275,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 result[f"{name} step"] = step_share(trainer, 2 if arguments.quick else 6)
             else:
                 result[f"{name} infer {label}"] = guided(name, trainer.network(), number)
+            if batch_size == 256 and label == "lstm":
+                result |= {f"{name} chains {kind}": f for kind, f in chains(name, trainer.network(), number).items()}
     wanted = 200.0 if arguments.quick else 1000.0
     for label, width in TO_ESS.items():
         print(f"ours: time to an effective sample size, {label}", file=sys.stderr, flush=True)
@@ -325,6 +352,14 @@ def remarks(result: dict[str, Any]) -> list[str]:
             f"{own['seconds_warm']:.0f} s where JAX's cache has the programs. Mean {own['standard_errors_off']:.1f} "
             "standard errors off."
         )
+    for name in PROGRAMS:
+        for label in ("random walk", "random walk and network"):
+            own = result[f"{name} chains {label}"]
+            said.append(
+                f"{name}, 32 chains of Metropolis-Hastings, {label}: {own['steps_per_second']:,.0f} steps/s, "
+                f"{own['effective_per_second']:,.0f} effective values/s (Geyer), mean "
+                f"{own['standard_errors_off']:.1f} standard errors off."
+            )
     core = result["peer to ESS"]["core"]
     run = result["peer figures"][f"GUM-M ess {core}"]
     said.append(
