@@ -161,7 +161,7 @@ def demo(*options):
 
 def test_the_whole_demo_at_a_small_scale(tmp_path):
     built()
-    scale = ["--events", "1000", "--hours", "0.01", "--tests", "4", "--grid", "4,8,8", "--noise", "1"]
+    scale = ["--events", "1000", "--hours", "0.005", "--tests", "3", "--grid", "4,8,8", "--noise", "1"]
     run = demo(*scale, "--processes", "8", "--output", str(tmp_path))
     assert run.returncode == 0, run.stderr[-4000:]
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -172,7 +172,7 @@ def test_the_whole_demo_at_a_small_scale(tmp_path):
     assert not page.open
 
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert results["events"] == 4
+    assert results["events"] == 3
     assert set(results["coverage"]) == {"px", "py", "pz"}
     assert all(0.0 <= share <= 1.0 for share in results["coverage"].values())
     # The entropy of Sherpa's branching ratios, whatever was inferred: 2.10 nats.
