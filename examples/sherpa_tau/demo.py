@@ -36,7 +36,7 @@ import ppl_jax as ppl
 DETECTOR = {
     "grid": ("10,18,18", "voxels of the calorimeter: depth, height, width"),
     "deposits": ("6", "deposits of a shower for each GeV"),
-    "noise": ("1.0", "standard deviation of a voxel's noise, GeV"),
+    "noise": ("1.6", "standard deviation of a voxel's noise, GeV"),
     "px": ("-30,30", "range of the tau's momentum, GeV"),
     "py": ("-30,30", "range of the tau's momentum, GeV"),
     "pz": ("60,70", "range of the tau's momentum, along the beam, GeV"),
