@@ -15,7 +15,6 @@ from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_o
 from ppl_jax.nn.network import Network, NetworkConfig
 from ppl_jax.storage import TraceTable
 
-
 _HUGE = float(np.finfo(np.float32).max)  # numbers beyond would drown the rest; training skips them
 
 
