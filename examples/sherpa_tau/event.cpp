@@ -41,12 +41,20 @@ ppx::Array missing_of(const std::vector<Particle> &particles) {
 
 } // namespace
 
-// In the laboratory, for a tau of this momentum; the most energetic first.
-std::vector<Particle> Event::products(const Vector &momentum) const {
+// In the laboratory; the most energetic first.
+//
+// The momentum is drawn last, though it comes first in nature: a decay at rest does not depend on it. Given how the
+// decay is oriented, the image says sharply what the momentum was, nearly linearly, and a network learns that; given the
+// momentum, it says sharply how the decay was oriented, by angles that it is hard to learn.
+std::vector<Particle> Event::products() const {
     std::vector<Particle> particles = decays_.decay(source_);
     const double cos_theta = source_.uniform({-1.0, 1.0}, "cos theta");
     const double phi = source_.uniform({-pi, pi}, "phi");
     const double psi = source_.uniform({-pi, pi}, "psi");
+    const double pz = source_.uniform(settings_.pz, "pz");
+    const double px = source_.uniform(settings_.px, "px");
+    const double py = source_.uniform(settings_.py, "py");
+    const Vector momentum{px, py, pz};
     orient(particles, frame_along(momentum, {1.0, 0.0, 0.0}), cos_theta, phi, psi);
     const double energy = std::sqrt(decays_.mass() * decays_.mass() + dot(momentum, momentum));
     for (Particle &particle : particles) particle = boosted(particle, energy, momentum);
@@ -57,10 +65,7 @@ std::vector<Particle> Event::products(const Vector &momentum) const {
 
 void Event::operator()() const {
     source_.begin();
-    const double px = source_.uniform(settings_.px, "px");
-    const double py = source_.uniform(settings_.py, "py");
-    const double pz = source_.uniform(settings_.pz, "pz");
-    const std::vector<Particle> particles = products({px, py, pz});
+    const std::vector<Particle> particles = products();
     source_.observe(detector_.measure(particles, source_), detector_.noise(), "calorimeter");
     ppx::tag(table_of(particles), "particles");
     ppx::tag(missing_of(particles), "missing");

@@ -10,7 +10,7 @@
 
 namespace sherpa_tau {
 
-// The model. Sites: px, py, pz (GeV), channel, cos theta, phi, psi, and Sherpa's and the detector's nuisances.
+// The model. Sites: channel, cos theta, phi, psi, pz, px, py (GeV), and Sherpa's and the detector's nuisances.
 // Observed: calorimeter. Tags: particles, missing.
 class Event {
 public:
@@ -20,7 +20,7 @@ public:
     void operator()() const;
 
 private:
-    std::vector<Particle> products(const Vector &momentum) const;
+    std::vector<Particle> products() const;
 
     const Settings &settings_;
     TauDecays &decays_;

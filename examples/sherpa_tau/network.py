@@ -13,6 +13,7 @@ BATCH = 64
 # Seven draws are proposed one after the other: a weight may be as large as the seventh power of this share's inverse.
 PRIOR_SHARE = 0.1
 WIDTH = 128  # of the embedding and of the LSTM
+SHARPNESS = (1.0, 2.0, 4.0)
 
 
 class CalorimeterCNN(nn.Module):
@@ -21,10 +22,11 @@ class CalorimeterCNN(nn.Module):
     Each layer looks at neighbourhoods of 3 x 3 x 3 in steps of 2. They are cut out as slices and multiplied as one
     matrix: XLA's own gradient of a convolution in three dimensions is 50 times slower on a CPU.
 
-    Where a shower is, among hundreds of places with nothing but noise, is learned first and matters most. So the
-    network is given sums over neighbours, in which a shower stands out; and several heads look for something each: the
-    first layer's features vote for places, and where the votes fall (mean coordinates) and what is there (mean
-    features) is given to the last layers, beside the features of all places.
+    Where a shower is, among hundreds of places with nothing but noise, matters most. So the network is given sums over
+    neighbours, in which a shower stands out, and several heads look for something each: votes for places; where they
+    fall (mean coordinates) and what is there (mean features) is given to the last layers, beside the features of all
+    places. Some heads vote by the sums themselves, multiplied by SHARPNESS: for a shower of so many standard
+    deviations of the noise such a vote is the posterior of its place. The others learn what to look for.
     """
 
     dim: int = WIDTH
@@ -34,24 +36,29 @@ class CalorimeterCNN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """See the class."""
-        x = nn.relu(nn.Dense(self.channels[0])(neighbourhoods(summed(x))))
-        found = attend(x, nn.Dense(self.heads)(x))
+        sums = summed(x)
+        x = nn.relu(nn.Dense(self.channels[0])(neighbourhoods(sums)))
+        found = [attend(x, nn.Dense(self.heads)(x)), *(attend(sums, sharpness * sums) for sharpness in SHARPNESS)]
         for channels in self.channels[1:]:
             x = nn.relu(nn.Dense(channels)(neighbourhoods(x)))
-        x = jnp.concatenate([found, x.reshape(x.shape[0], -1)], axis=-1)
+        x = jnp.concatenate([*found, x.reshape(x.shape[0], -1)], axis=-1)
         return nn.Dense(self.dim)(nn.relu(nn.Dense(2 * self.dim)(x)))
 
 
 def summed(x: jax.Array) -> jax.Array:
-    """Images with sums, of unit noise if theirs is: (n, depth, height, width) to (n, depth, height, width, 3).
+    """Images with sums, of unit noise if theirs is: (n, depth, height, width) to (n, depth, height, width, 4).
 
-    The voxels themselves, sums over 3 x 3 x 3 of them, and sums over 3 x 3 columns through the whole depth.
+    The voxels themselves, sums over 3 x 3 x 3 of them, and sums over 3 x 3 columns through the front half and through
+    the whole depth.
     """
     depth = x.shape[1]
     across = _sum_of_three(_sum_of_three(x, 2), 3)
     cubes = _sum_of_three(across, 1) / 27**0.5
-    columns = jnp.broadcast_to(across.sum(axis=1, keepdims=True), x.shape) / (9 * depth) ** 0.5
-    return jnp.stack([x, cubes, columns], axis=-1)
+    columns = [
+        jnp.broadcast_to(across[:, :layers].sum(axis=1, keepdims=True), x.shape) / (9 * layers) ** 0.5
+        for layers in (-(-depth // 2), depth)
+    ]
+    return jnp.stack([x, cubes, *columns], axis=-1)
 
 
 def _sum_of_three(x: jax.Array, axis: int) -> jax.Array:

@@ -17,7 +17,7 @@ TAU_MASS = 1.777  # GeV, Sherpa's
 NUMBER = 4000
 LEAST_P_VALUE = 1e-4  # of a test at a fixed seed
 NEUTRINOS = (12, 14, 16)
-CONTROLLED = ["px", "py", "pz", "channel", "cos theta", "phi", "psi"]
+CONTROLLED = ["channel", "cos theta", "phi", "psi", "pz", "px", "py"]
 
 
 def particles_of(trace):
