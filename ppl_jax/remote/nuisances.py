@@ -64,9 +64,10 @@ class Nuisances:
 
     def observations(self, data: Mapping[str, Any]) -> tuple[m.Observation, ...]:
         """Data as a policy carries them; the same object for the same data."""
-        if self._observations[0] is not data:
-            self._observations = data, observations_message(data)
-        return self._observations[1]
+        known = self._observations
+        if known[0] is not data:
+            known = self._observations = data, observations_message(data)
+        return known[1]
 
 
 class Sharer:
