@@ -25,6 +25,7 @@ from ppl_jax.errors import (
     SupportError,
     UnknownObservationError,
     UntraceableModelError,
+    WorkerDied,
 )
 from ppl_jax.infer import (
     Lightweight,
@@ -59,7 +60,7 @@ __all__ = [
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "ScopeError",
-    "MissingPackageError", "InterruptedRunWarning",
+    "MissingPackageError", "WorkerDied", "InterruptedRunWarning",
 ]  # fmt: skip
 
 

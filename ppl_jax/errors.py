@@ -106,6 +106,10 @@ class StorageError(PPLError, ValueError):
     """A file is missing, truncated or of another format, or a value cannot be stored without pickle."""
 
 
+class WorkerDied(PPLError, RuntimeError):
+    """A worker process ended before it had answered or finished."""
+
+
 class MissingPackageError(PPLError, ImportError):
     """Something needs a package that only an extra of this library installs."""
 

@@ -49,7 +49,6 @@ def described(trainer: Trainer) -> dict[str, Any]:
         "has_best": trainer.best is not None,
         "history": trainer.history,
         "shapes": sorted(trainer.shapes.known),
-        "validation_shapes": sorted(trainer.validation_shapes.known),
     }
 
 
@@ -108,4 +107,3 @@ def restored(trainer: Trainer, found: Checkpoint, place: str) -> None:
     trainer.best_loss = data["best_loss"]
     trainer.history = [tuple(row) for row in data["history"]]
     trainer.shapes.known = {tuple(shape) for shape in data["shapes"]}
-    trainer.validation_shapes.known = {tuple(shape) for shape in data["validation_shapes"]}

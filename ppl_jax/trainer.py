@@ -147,9 +147,9 @@ class Trainer:
         self.visits = network.visits.copy()
         self.history = list(network.history)
         self.encoder = Encoder(network.observed, self.sites, network.varying)
-        self.shapes, self.validation_shapes = Shapes(), Shapes()
+        self.shapes = Shapes()
         packing = packing_of(self.config)
-        params = jax.tree.map(jnp.array, packing.pack(network.params))
+        params = jax.tree.map(jnp.array, packing.pack(jax.tree.map(np.asarray, network.params), np))
         self.state = TrainingState(params, first_state(settings.optimizer, packing, params), jnp.zeros((), jnp.int32))
         self.best: Any = None
         self.best_loss, self.waited = math.inf, 0
@@ -157,7 +157,9 @@ class Trainer:
         self.num_compilations = 0
         self._checkpoints: Checkpoints | None = None
         self._log: TrainingLog | None = None
-        self._make_room(self.encoder.encode(look)[0])
+        tokens = self.encoder.encode(look)[0]
+        self._make_room(tokens)
+        self.shapes.reserve(tokens.lengths, settings.batch_size)
         if self.sites.num_rows == 1:
             raise NoLatentsError(
                 "The traces have no controlled latent for which a network can propose. Draw some by ppl_jax.sample "
@@ -190,7 +192,7 @@ class Trainer:
         """One step on the traces of a table; what it found, perhaps still being computed."""
         tokens, observations, presence = self.encoder.encode(table)
         self._make_room(tokens)
-        batch = self._batch(tokens, observations, presence, self.shapes)
+        batch = self._batch(tokens, observations, presence)
         step, _ = self._functions()
         before = step._cache_size()
         self.state, outcome = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
@@ -199,10 +201,10 @@ class Trainer:
         self.step += 1
         return outcome
 
-    def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray, shapes: Shapes) -> Batch:
+    def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray) -> Batch:
         config = self.config
         size = self.settings.batch_size
-        return make_batch(tokens, observations, presence, shapes, size, config.categories, config.capacity)
+        return make_batch(tokens, observations, presence, self.shapes, size, config.categories, config.capacity)
 
     def validate(self) -> float:
         """The loss on the traces held out."""
@@ -212,7 +214,7 @@ class Trainer:
         for start, stop in split_points(len(self.validation), self.settings.batch_size):
             tokens, observations, presence = self.encoder.encode(self.validation[start:stop])
             self._make_room(tokens)
-            batch = self._batch(tokens, observations, presence, self.validation_shapes)
+            batch = self._batch(tokens, observations, presence)
             total += float(evaluate(self.scaling, self.state.params, batch)) * (stop - start)
         return total / len(self.validation)
 
@@ -306,7 +308,7 @@ class Trainer:
         params = self.state.params if self.best is None else self.best
         return Network(
             self.config,
-            jax.tree.map(np.array, packing_of(self.config).unpack(params)),
+            jax.tree.map(np.array, packing_of(self.config).unpack(jax.tree.map(np.asarray, params))),
             CallSites(self.sites.known),
             self.visits.copy(),
             self.scaling,

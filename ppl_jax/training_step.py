@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppl_jax.data.batches import Batch
 from ppl_jax.nn.network import NetworkConfig, grow, loss, packing_of
@@ -69,7 +70,8 @@ def _update(
 
 def enlarged(old: NetworkConfig, new: NetworkConfig, key: jax.Array | None, params: Packed) -> Packed:
     """Parameters with the tables of another configuration; new rows are drawn from ``key``, zero where it is None."""
-    return packing_of(new).pack(grow(packing_of(old).unpack(params), old, new, key))
+    tree = packing_of(old).unpack(jax.tree.map(np.asarray, params))
+    return jax.tree.map(jnp.array, packing_of(new).pack(grow(tree, old, new, key), np))
 
 
 def enlarged_state(old: NetworkConfig, new: NetworkConfig, key: jax.Array, state: TrainingState) -> TrainingState:

@@ -176,7 +176,7 @@ def test_a_mixed_minibatch_has_the_mean_loss_of_its_traces():
     _, evaluate = trainer._functions()
 
     def loss_of(part):
-        batch = trainer._batch(*trainer.encoder.encode(part), trainer.shapes)
+        batch = trainer._batch(*trainer.encoder.encode(part))
         return float(evaluate(trainer.scaling, trainer.state.params, batch))
 
     by_type = [table[table.kinds == kind] for kind in np.unique(table.kinds)]

@@ -35,8 +35,8 @@ import ppl_jax as ppl
 # proposed (how deposits scatter, how energy is shared among the products), do not make the weights degenerate.
 DETECTOR = {
     "grid": ("10,18,18", "voxels of the calorimeter: depth, height, width"),
-    "deposits": ("10", "deposits of a shower for each GeV"),
-    "noise": ("0.6", "standard deviation of a voxel's noise, GeV"),
+    "deposits": ("6", "deposits of a shower for each GeV"),
+    "noise": ("1.6", "standard deviation of a voxel's noise, GeV"),
     "px": ("-30,30", "range of the tau's momentum, GeV"),
     "py": ("-30,30", "range of the tau's momentum, GeV"),
     "pz": ("60,70", "range of the tau's momentum, along the beam, GeV"),
@@ -67,7 +67,8 @@ class Plan:
     @classmethod
     def scaled(cls, hours: float, tests: int) -> "Plan":
         """What takes about so many hours on two cores, simulating the dataset not included."""
-        return cls(int(400_000 * hours), tests, max(50, int(2000 * hours)), int(20_000 * hours), int(400_000 * hours))
+        traces = max(50, int(6000 * hours))
+        return cls(int(400_000 * hours), tests, traces, int(30_000 * hours), int(400_000 * hours))
 
 
 def main() -> None:

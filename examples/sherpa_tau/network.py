@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import ppl_jax as ppl
 
 BATCH = 64
+# Seven draws are proposed one after the other: a weight may be as large as the seventh power of this share's inverse.
+PRIOR_SHARE = 0.1
 WIDTH = 128  # of the embedding and of the LSTM
 
 
@@ -97,6 +99,7 @@ def train(traces: Any, num_traces: int, seed: int, checkpoint: Path | None = Non
         num_traces,
         observe_embeddings={"calorimeter": embedding},
         core=ppl.nn.LSTM(WIDTH),
+        prior_share=PRIOR_SHARE,
         batch_size=BATCH,
         checkpoint=checkpoint,
         seed=seed,

@@ -68,20 +68,36 @@ class Shapes:
     """The shapes of grids in use: few, because a training step is compiled for each.
 
     A new shape is taken from the scale 1, 2, 3, 4, 6, 8, 12, 16, ... for lengths and a finer one for rows; a shape that
-    is in use already is preferred if it holds the batch in at most ``slack`` times the tokens.
+    is in use already is preferred if it holds the batch in at most ``slack`` times the tokens, a batch that is not full
+    counting as if it were.
     """
 
     def __init__(self, slack: float = 1.4):
         self.slack = slack
         self.known: set[tuple[int, int]] = set()
 
-    def arrange(self, lengths: np.ndarray) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-        """The shape for traces of these lengths, (traces,), and the row and first column of each, int64 (traces,)."""
+    def reserve(self, lengths: np.ndarray, size: int) -> None:
+        """Takes a shape into use for batches of ``size`` traces like those of these lengths, (traces,).
+
+        Where lengths vary it has room for traces a quarter longer than any of these, and for a few more tokens, since
+        more traces are still to come.
+        """
+        longest = max(1, int(lengths.max(initial=1)))
+        varying = len(lengths) > 0 and int(lengths.min()) < longest
+        width = rounded_length(-(-5 * longest // 4) if varying else longest)
+        rows = max((pack(lengths[start:stop], width)[0] for start, stop in split_points(len(lengths), size)), default=1)
+        self.known.add((rounded_rows(-(-21 * rows // 20) if varying else rows), width))
+
+    def arrange(self, lengths: np.ndarray, size: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+        """The shape for a batch, at most ``size`` traces of these lengths, (traces,).
+
+        Returns it, and the row and first column of each trace, int64 (traces,).
+        """
         longest = max(1, int(lengths.max(initial=1)))
         best = rounded_length(longest)
         arranged = {best: pack(lengths, best)}
         shape = (rounded_rows(arranged[best][0]), best)
-        limit = self.slack * shape[0] * shape[1]
+        limit = self.slack * shape[0] * shape[1] * size / max(1, len(lengths))
         fitting = []
         for rows, length in self.known:
             if length < longest or rows * length > limit:
@@ -162,7 +178,7 @@ def make_batch(
       capacity: rows of the tables of call sites.
     """
     count = len(tokens.lengths)
-    (rows, length), row, first = shapes.arrange(tokens.lengths)
+    (rows, length), row, first = shapes.arrange(tokens.lengths, size)
     firsts = np.cumsum(tokens.lengths) - tokens.lengths
     trace = np.repeat(np.arange(count), tokens.lengths)
     cells = row[trace] * length + first[trace] + np.arange(len(trace)) - firsts[trace]

@@ -17,15 +17,11 @@ from contextlib import suppress
 from types import FrameType
 from typing import NamedTuple
 
-from ppl_jax.errors import PPLError
+from ppl_jax.errors import WorkerDied
 
 _MESSAGE = struct.Struct("<Bq")
 _PROGRESS, _FAILED, _DONE = range(3)
 Task = Callable[[Callable[[int], None]], None]
-
-
-class WorkerDied(PPLError, RuntimeError):
-    """A worker process ended without having finished."""
 
 
 class _Stop(BaseException):

@@ -288,9 +288,8 @@ class SideBySide:
             except Impossible:
                 return None, 0.0
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
-            return State(
-                trace, execution.free, list(execution.free), execution.log_weight, execution.scoped
-            ), execution.gain
+            free = execution.free
+            return State(trace, free, list(free), execution.log_weight, execution.scoped), execution.gain
 
         return Task(execution, run)
 

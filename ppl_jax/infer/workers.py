@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ppl_jax.errors import PPLError, StorageError
+from ppl_jax.errors import StorageError, WorkerDied
 from ppl_jax.storage import RowLayout, TraceTable
 
 Traces = tuple[TraceTable, np.ndarray]  # a table and its log weights
@@ -32,10 +32,6 @@ _DONE, _FAILED, _OBJECTS = range(3)
 _PER_TRACE = 8 + 4 + 8  # bytes of start, kind and log weight
 _CHUNK = 1 << 20
 _STOP = signal.SIGUSR1  # asks a worker to answer with what it has, and to leave
-
-
-class WorkerDied(PPLError, RuntimeError):
-    """A worker process ended without an answer."""
 
 
 def run_in_order(task: Task, count: int, num_workers: int, receive: Callable[[TraceTable, np.ndarray], None]) -> None:

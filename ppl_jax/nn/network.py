@@ -305,7 +305,8 @@ def create_network(
 @lru_cache(maxsize=64)
 def _initialise(config: NetworkConfig) -> Any:
     module = ProposalModule(config)
-    return jax.jit(lambda key: module.init(key, _example(config))["params"])
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # it runs once: what it takes is to compile it
+    return jax.jit(lambda key: module.init(key, _example(config))["params"], compiler_options=options)
 
 
 @lru_cache(maxsize=64)
@@ -368,7 +369,7 @@ def grow(tree: Any, old: NetworkConfig, new: NetworkConfig, key: jax.Array | Non
             fresh = scales[name] * np.array(jax.random.normal(jax.random.fold_in(key, number), shape))
         table = np.asarray(tree[name])
         fresh[tuple(slice(size) for size in table.shape)] = table
-        out[name] = jnp.asarray(fresh)
+        out[name] = fresh
     return out
 
 

@@ -36,12 +36,12 @@ class Packing:
         self._shapes: Sequence[tuple[int, ...]] = [tuple(leaf.shape) for leaf in leaves]
         self._is_large = [math.prod(shape) >= _LARGE for shape in self._shapes]
 
-    def pack(self, tree: Any) -> Packed:
-        """A tree of this structure, packed."""
+    def pack(self, tree: Any, xp: Any = jnp) -> Packed:
+        """A tree of this structure, packed; by ``jax.numpy``, or by ``numpy``, which compiles nothing."""
         leaves = jax.tree.leaves(tree)
-        large = tuple(jnp.asarray(leaf) for leaf, alone in zip(leaves, self._is_large, strict=True) if alone)
-        small = [jnp.ravel(leaf) for leaf, alone in zip(leaves, self._is_large, strict=True) if not alone]
-        return Packed(large, jnp.concatenate(small) if small else jnp.zeros(0, jnp.float32))
+        large = tuple(xp.asarray(leaf) for leaf, alone in zip(leaves, self._is_large, strict=True) if alone)
+        small = [xp.ravel(leaf) for leaf, alone in zip(leaves, self._is_large, strict=True) if not alone]
+        return Packed(large, xp.concatenate(small) if small else xp.zeros(0, xp.float32))
 
     def unpack(self, packed: Packed) -> Any:
         """Undoes ``pack``."""

@@ -16,8 +16,7 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.data import ShardWriter, open_dataset, saving, verify_dataset
 from ppl_jax.data.blocks import Run
-from ppl_jax.data.forked import WorkerDied
-from ppl_jax.errors import InterruptedRunWarning, ModelError, StorageError
+from ppl_jax.errors import InterruptedRunWarning, ModelError, StorageError, WorkerDied
 
 
 def children():

@@ -160,9 +160,23 @@ def test_the_number_of_shapes_does_not_grow_with_the_number_of_trace_types():
     rng = np.random.default_rng(1)
     shapes = Shapes()
     for _ in range(300):
-        shapes.arrange(rng.geometric(0.15, 256))
+        shapes.arrange(rng.geometric(0.15, 256), 256)
     # Lengths up to about 80 have 13 steps of the scale; nearby shapes stand in for each other.
     assert len(shapes.known) <= 12
+
+
+def test_one_shape_that_is_reserved_serves_a_training():
+    rng, shapes = np.random.default_rng(2), Shapes()
+    shapes.reserve(2 * rng.geometric(0.785, 1000), 256)
+    (reserved,) = shapes.known
+    for count in (256, 256, 256, 256, 32):  # the last batch is not full
+        shape, row, first = shapes.arrange(2 * rng.geometric(0.785, count), 256)
+        assert shape == reserved
+        assert row.max() < shape[0]
+        assert first.max() < shape[1]
+    shapes = Shapes()
+    shapes.reserve(np.full(1000, 5), 256)
+    assert shapes.known == {(256, 6)}  # traces of one length need no room to spare
 
 
 def test_the_scale_of_shapes_is_coarse_and_sufficient():

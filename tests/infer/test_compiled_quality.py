@@ -1,6 +1,7 @@
 """How good trained networks are: posteriors against exact answers, and effective sample sizes on typical observations.
 
-Trainings take a minute or two on two cores.
+Trainings take a minute or two of one core. The longest is that of the letters: 123 s of processor time, compiling
+included; with another seed (11) its median effective sample size was 0.44 of the traces, where 0.3 is asked for.
 """
 
 import math
