@@ -91,12 +91,12 @@ def step_share(trainer: Any, repeats: int) -> dict[str, float]:
     batch = jax.device_put(trainer._batch(*trainer.encoder.encode(table)))
     step, _ = trainer._functions()
     rate = np.float32(0.0)
-    done = products.found_in(jax.make_jaxpr(step)(trainer.scaling, trainer.state, batch, rate).jaxpr)
+    done = products.found_in(jax.make_jaxpr(step)(trainer.state, batch, rate).jaxpr)
     state, took, alone, limit = trainer.state, [], [], []
     for _ in range(repeats):
         for _ in range(4):
             begin = time.perf_counter()
-            state, outcome = step(trainer.scaling, state, batch, rate)
+            state, outcome = step(state, batch, rate)
             jax.block_until_ready((state, outcome))
             took.append(time.perf_counter() - begin)
         limit.append(products.limit(trainer.settings.batch_size, WIDTH))

@@ -15,6 +15,7 @@ from ppl_jax.errors import (
     InterruptedRunWarning,
     MissingPackageError,
     ModelError,
+    NetworkError,
     NoLatentsError,
     ObservationError,
     ParameterError,
@@ -23,6 +24,7 @@ from ppl_jax.errors import (
     SimulatorError,
     StorageError,
     SupportError,
+    TrainingError,
     UnknownObservationError,
     UntraceableModelError,
     WorkerDied,
@@ -60,7 +62,7 @@ __all__ = [
     # what can go wrong
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "ScopeError",
-    "MissingPackageError", "WorkerDied", "InterruptedRunWarning",
+    "NetworkError", "TrainingError", "MissingPackageError", "WorkerDied", "InterruptedRunWarning",
 ]  # fmt: skip
 
 

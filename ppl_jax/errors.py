@@ -106,6 +106,16 @@ class StorageError(PPLError, ValueError):
     """A file is missing, truncated or of another format, or a value cannot be stored without pickle."""
 
 
+class NetworkError(PPLError, ValueError):
+    """A network does not fit what it is to be used for; the message says where and what to do."""
+
+
+class TrainingError(PPLError, RuntimeError):
+    """Training cannot go on; ``network`` is what was learned before."""
+
+    network: Any = None
+
+
 class WorkerDied(PPLError, RuntimeError):
     """A worker process ended before it had answered or finished."""
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ppl_jax.checkpoints import Checkpoint
 from ppl_jax.data.tokens import CallSites, Encoder
-from ppl_jax.nn.network import NetworkError, packing_of
+from ppl_jax.errors import NetworkError
+from ppl_jax.nn.network import packing_of
 from ppl_jax.nn.optimisers import first_state
 from ppl_jax.training_step import TrainingState, enlarged
 
@@ -87,23 +88,33 @@ def restored(trainer: Trainer, found: Checkpoint, place: str) -> None:
             f"example {min(stored)[0]!r} there). Train on the same model, or give another folder."
         )
     trainer.sites = CallSites((address, family) for address, family in data["sites"])
-    trainer.encoder = Encoder(trainer.encoder.observed, trainer.sites, trainer.encoder.varying)
-    old = trainer.config
+    old = trainer.encoder
+    trainer.encoder = Encoder(old.observed, trainer.sites, old.varying, old.scaling)
+    before = trainer.config
     trainer.config = config = replace(
-        old, capacity=data["capacity"], categories=data["categories"], kinds=tuple(data["kinds"])
+        before, capacity=data["capacity"], categories=data["categories"], kinds=tuple(data["kinds"])
     )
-    params = enlarged(old, config, None, trainer.state.params)
+    params = enlarged(before, config, None, trainer.state.params)
     moments = first_state(trainer.settings.optimizer, packing_of(config), params)
     like = {"params": params, "optimiser": moments, "skipped": trainer.state.skipped}
-    like |= {"scaling": trainer.scaling, "visits": np.zeros(config.capacity, np.int64)}
+    like |= {"scaling": jax.tree.map(bits, old.scaling), "visits": np.zeros(config.capacity, np.int64)}
     if data["has_best"]:
         like["best"] = params
     tree = found.restore(like)
     trainer.state = TrainingState(tree["params"], tree["optimiser"], tree["skipped"])
-    trainer.scaling = jax.tree.map(np.asarray, tree["scaling"])
+    trainer.encoder.scaling = jax.tree.map(_from_bits, old.scaling, tree["scaling"])
     trainer.visits = np.array(tree["visits"])
     trainer.best = tree.get("best")
     trainer.step, trainer.num_skipped, trainer.waited = data["step"], data["num_skipped"], data["waited"]
     trainer.best_loss = data["best_loss"]
     trainer.history = [tuple(row) for row in data["history"]]
     trainer.shapes.known = {tuple(shape) for shape in data["shapes"]}
+
+
+def bits(numbers: np.ndarray) -> np.ndarray:
+    """Doubles as pairs of 32-bit integers, which JAX keeps as they are."""
+    return np.atleast_1d(np.asarray(numbers, np.float64)).ravel().view(np.uint32)
+
+
+def _from_bits(like: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.array(pairs, np.uint32).view(np.float64).reshape(like.shape)

@@ -21,13 +21,13 @@ from tqdm.auto import tqdm
 from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data.batches import Batch, Shapes, make_batch, split_points
 from ppl_jax.data.tokens import CallSites, Encoder, Tokens
-from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, PPLError
+from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, TrainingError
 from ppl_jax.infer.runs import check_count
 from ppl_jax.nn.cores import core_config
 from ppl_jax.nn.network import Network, NetworkConfig, create_network, grown, packing_of
 from ppl_jax.nn.observations import check_fits, observed_in, scaling_in
 from ppl_jax.nn.optimisers import check_optimiser, first_state, rates
-from ppl_jax.resuming import described, restored
+from ppl_jax.resuming import bits, described, restored
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
 from ppl_jax.streams import check_seed, derive_seed
@@ -37,12 +37,6 @@ from ppl_jax.training_step import Outcome, TrainingState, compiled_training, enl
 _TRAINING, _VALIDATION, _PARAMETERS, _GROWTH = range(4)  # labels of derived seeds
 _PATIENCE_WITH_NAN = 50  # steps in a row that may be skipped
 VALIDATIONS = 20  # in a full training
-
-
-class TrainingError(PPLError, RuntimeError):
-    """Training cannot go on; ``network`` is what was learned before."""
-
-    network: Network | None = None
 
 
 class Settings(NamedTuple):
@@ -141,12 +135,11 @@ class Trainer:
         self.source = source
         self.validation = validation
         self.config = network.config
-        self.scaling = network.scaling
         self.least_visits = network.least_visits
         self.sites = CallSites(network.sites.known)
         self.visits = network.visits.copy()
         self.history = list(network.history)
-        self.encoder = Encoder(network.observed, self.sites, network.varying)
+        self.encoder = Encoder(network.observed, self.sites, network.varying, network.scaling)
         self.shapes = Shapes()
         packing = packing_of(self.config)
         params = jax.tree.map(jnp.array, packing.pack(jax.tree.map(np.asarray, network.params), np))
@@ -195,7 +188,7 @@ class Trainer:
         batch = self._batch(tokens, observations, presence)
         step, _ = self._functions()
         before = step._cache_size()
-        self.state, outcome = step(self.scaling, self.state, batch, np.float32(self.rates(self.step)))
+        self.state, outcome = step(self.state, batch, np.float32(self.rates(self.step)))
         self.num_compilations += step._cache_size() - before
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
         self.step += 1
@@ -215,7 +208,7 @@ class Trainer:
             tokens, observations, presence = self.encoder.encode(self.validation[start:stop])
             self._make_room(tokens)
             batch = self._batch(tokens, observations, presence)
-            total += float(evaluate(self.scaling, self.state.params, batch)) * (stop - start)
+            total += float(evaluate(self.state.params, batch)) * (stop - start)
         return total / len(self.validation)
 
     # -- the whole training ----------------------------------------------------------------------------------------
@@ -311,7 +304,7 @@ class Trainer:
             jax.tree.map(np.array, packing_of(self.config).unpack(jax.tree.map(np.asarray, params))),
             CallSites(self.sites.known),
             self.visits.copy(),
-            self.scaling,
+            dict(self.encoder.scaling),
             self.least_visits,
             list(self.history),
         )
@@ -337,7 +330,7 @@ class Trainer:
         """Writes a checkpoint, where one is wanted and there is anything new."""
         if self._checkpoints is None or self._checkpoints.last_step == self.step:
             return
-        tree = {**self.state._asdict(), "scaling": self.scaling, "visits": self.visits}
+        tree = {**self.state._asdict(), "scaling": jax.tree.map(bits, self.encoder.scaling), "visits": self.visits}
         if self.best is not None:
             tree["best"] = self.best
         self._checkpoints.save(self.step, tree, described(self))

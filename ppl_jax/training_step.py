@@ -35,15 +35,15 @@ class Outcome(NamedTuple):
 def compiled_training(config: NetworkConfig, optimizer: Any, clip_norm: float) -> tuple[Any, Any]:
     """The compiled step and the compiled loss; trainings of one configuration share them.
 
-    The step is ``(scaling, state, batch, rate) -> (state, outcome)``, the loss ``(scaling, params, batch) -> loss``.
+    The step is ``(state, batch, rate) -> (state, outcome)``, the loss ``(params, batch) -> loss``.
     """
     packing = packing_of(config)
 
-    def evaluate(scaling: Any, params: Packed, batch: Batch) -> jax.Array:
-        return loss(config, scaling, packing.unpack(params), batch)
+    def evaluate(params: Packed, batch: Batch) -> jax.Array:
+        return loss(config, packing.unpack(params), batch)
 
     update = partial(_update, partial(loss, config), packing, optimizer, clip_norm)
-    return jax.jit(update, donate_argnums=1), jax.jit(evaluate)
+    return jax.jit(update, donate_argnums=0), jax.jit(evaluate)
 
 
 def _update(
@@ -51,13 +51,12 @@ def _update(
     packing: Packing,
     optimizer: Any,
     clip_norm: float,
-    scaling: Any,
     state: TrainingState,
     batch: Batch,
     rate: jax.Array,
 ) -> tuple[TrainingState, Outcome]:
     """One step; where the loss or the gradient is not finite, nothing changes and the loss is NaN."""
-    value, tree = jax.value_and_grad(evaluate, argnums=1)(scaling, packing.unpack(state.params), batch)
+    value, tree = jax.value_and_grad(evaluate)(packing.unpack(state.params), batch)
     gradient = packing.pack(tree)
     # As products of vectors, which write no array of squares.
     norm = jnp.sqrt(sum(jnp.vdot(part, part) for part in jax.tree.leaves(gradient)))

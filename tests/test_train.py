@@ -17,10 +17,11 @@ import ppl_jax.distributions as dist
 from ppl_jax import resuming
 from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data import ShardWriter, frames, new_dataset
-from ppl_jax.nn.network import NetworkError, packing_of
+from ppl_jax.errors import NetworkError, TrainingError
+from ppl_jax.nn.network import packing_of
 from ppl_jax.nn.optimisers import rates
 from ppl_jax.sources import TableSource, source_of
-from ppl_jax.trainer import Settings, Trainer, TrainingError, prepare
+from ppl_jax.trainer import Settings, Trainer, prepare
 
 CORE = SMALL["core"]
 
@@ -51,6 +52,28 @@ def test_the_loss_approaches_the_information_of_the_data():
     assert -information - 0.15 < held_out[-1] < -information + 0.2
     assert len(network.history) == 250
     assert network.visits[1] == 16_000
+
+
+def at(offset):
+    """GUM whose data stand far from zero beside their spread, as times of a clock do."""
+
+    def model():
+        mu = ppl.sample(dist.Normal(1.0, math.sqrt(5.0)), name="mu", address="mu")
+        for name in ("obs0", "obs1"):
+            ppl.observe(dist.Normal(offset + mu, math.sqrt(2.0)), name=name, address=name)
+
+    return model
+
+
+def test_data_far_from_zero_teach_as_much():
+    near, far = (ppl.train(at(offset), 1280, seed=1, validation_traces=64, **SMALL) for offset in (0.0, 1.6e9))
+    # Doubles resolve 2e-7 at the offset; single precision would resolve 128, and nothing would be learned.
+    np.testing.assert_allclose([row[1] for row in far.history], [row[1] for row in near.history], atol=1e-3)
+    for data in ({"obs0": 8.0, "obs1": 9.0}, {"obs0": -3.0, "obs1": 0.5}):
+        shown = [{name: value + offset for name, value in data.items()} for offset in (0.0, 1.6e9)]
+        standardised = [network.standardised(given)[0] for network, given in zip((near, far), shown, strict=True)]
+        for name in data:
+            np.testing.assert_allclose(standardised[1][name], standardised[0][name], atol=1e-5)
 
 
 def test_a_training_is_reproducible_and_depends_on_its_seed():
@@ -177,7 +200,7 @@ def test_a_mixed_minibatch_has_the_mean_loss_of_its_traces():
 
     def loss_of(part):
         batch = trainer._batch(*trainer.encoder.encode(part))
-        return float(evaluate(trainer.scaling, trainer.state.params, batch))
+        return float(evaluate(trainer.state.params, batch))
 
     by_type = [table[table.kinds == kind] for kind in np.unique(table.kinds)]
     assert len(by_type) > 2
@@ -254,7 +277,7 @@ def test_rates_follow_their_schedule():
 
 def test_endless_trouble_ends_the_training_with_what_was_learned(monkeypatch):
     trainer = trainer_of(programs.gum, 6400)
-    trainer.scaling = {name: (np.float32(np.nan), stddev) for name, (_, stddev) in trainer.scaling.items()}
+    trainer.encoder.scaling = {name: (mean * np.nan, std) for name, (mean, std) in trainer.encoder.scaling.items()}
     with pytest.raises(TrainingError, match="not finite in 50 steps in a row") as caught:
         trainer.run(progress=False)
     assert caught.value.network is not None

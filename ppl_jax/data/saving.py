@@ -30,6 +30,7 @@ HOST, DEVICE = "host", "jax"
 _DEVICE_BLOCK = 1 << 16
 _EVERY = BATCH  # executions between two reports of progress
 _ROUNDING = 2e-3  # relative, of numbers that were stored in a format asked for
+_SMALLEST = 2.0**-24  # the smallest number of half precision; below half of it there is only zero
 
 
 class Source(NamedTuple):
@@ -280,4 +281,5 @@ def _is_same(first: TraceTable, second: TraceTable, exact: bool) -> bool:
     numbers, others = (
         np.delete(table.heap[int(table.starts[0]) :][: one.width], one.object_places) for table in (first, second)
     )
-    return bool(np.allclose(numbers, others, rtol=0.0 if exact else _ROUNDING, atol=0.0, equal_nan=True))
+    rtol, atol = (0.0, 0.0) if exact else (_ROUNDING, _SMALLEST)
+    return bool(np.allclose(numbers, others, rtol=rtol, atol=atol, equal_nan=True))

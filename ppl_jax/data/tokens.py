@@ -180,12 +180,19 @@ class Encoder:
       observed: name -> shape of the observations that the network is given.
       sites: call sites; new ones are added.
       varying: names of the observations whose first dimension may be smaller.
+      scaling: name -> mean and standard deviation, float64, each of the observation's shape, by which it is
+        standardised; one that is not named stays as it is, in double precision.
     """
 
     def __init__(
-        self, observed: Mapping[str, tuple[int, ...]], sites: CallSites, varying: frozenset[str] = frozenset()
+        self,
+        observed: Mapping[str, tuple[int, ...]],
+        sites: CallSites,
+        varying: frozenset[str] = frozenset(),
+        scaling: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     ):
         self.observed = dict(observed)
+        self.scaling = scaling or {}
         self.sites = sites
         self.varying = varying
         self._plans: dict[Any, TracePlan] = {}
@@ -241,15 +248,16 @@ class Encoder:
         """Tokens, observations and their presence, of all traces of a table.
 
         Returns:
-          The tokens; name -> float32 (traces, *shape), zero where a trace has no such observation, NaN where a varying
-          one has no element; and which it has, float32 (traces, observations).
+          The tokens; name -> float32 (traces, *shape), standardised (float64 where there is no scaling), zero where a
+          trace has no such observation, NaN where a varying one has no element; and which it has, float32 (traces,
+          observations).
         """
         present, inverse = np.unique(np.asarray(table.kinds), return_inverse=True)
         plans = self.plans(table.layouts, present.tolist())
         starts = np.asarray(table.starts)
         return (
             _read_tokens(table.heap, starts, plans, inverse),
-            *_read_observations(table.heap, starts, plans, inverse, self.observed, self.varying),
+            *_read_observations(table.heap, starts, plans, inverse, self.observed, self.varying, self.scaling),
         )
 
 
@@ -364,6 +372,7 @@ def _read_observations(
     inverse: np.ndarray,
     observed: Mapping[str, tuple[int, ...]],
     varying: frozenset[str],
+    scaling: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     found: dict[str, np.ndarray] = {}
     presence = np.zeros((len(starts), len(observed)), np.float32)
@@ -372,16 +381,19 @@ def _read_observations(
         offset = np.array([place[0] for place in places], np.int64)[inverse]
         has = offset >= 0
         size = math.prod(shape)
-        values = np.zeros((len(starts), size), np.float32)
+        values = np.zeros((len(starts), size), np.float32 if name in scaling else np.float64)
+        # Standardised in double precision: of numbers far from zero single precision would leave nothing.
+        mean, stddev = (part.reshape(size) for part in scaling.get(name, (np.zeros(size), np.ones(size))))
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and training skips it
             if name in varying:
                 sizes = np.array([math.prod(place[1]) if len(place) == 2 else 0 for place in places], np.int64)[inverse]
                 row, column = np.nonzero(np.arange(size) < sizes[:, None])
                 numbers = heap[starts[row] + offset[row] + column]
                 values[has] = np.nan
-                values[row, column] = np.where(np.isnan(numbers), np.inf, numbers)  # NaN says that nothing is there
+                numbers = np.where(np.isnan(numbers), np.inf, numbers)  # NaN says that nothing is there
+                values[row, column] = (numbers - mean[column]) / stddev[column]
             else:
-                values[has] = heap[(starts[has] + offset[has])[:, None] + np.arange(size)]
+                values[has] = (heap[(starts[has] + offset[has])[:, None] + np.arange(size)] - mean) / stddev
         found[name] = values.reshape(len(starts), *shape)
         presence[:, number] = has
     return found, presence

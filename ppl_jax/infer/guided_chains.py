@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from greenlet import getcurrent, greenlet
 
-from ppl_jax.errors import describe_site
+from ppl_jax.errors import NetworkError, describe_site
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
@@ -31,7 +31,7 @@ from ppl_jax.infer.rejection import Looping, Loops
 from ppl_jax.infer.single_site import Impossible, Proposed, Settings, State
 from ppl_jax.models import at_once
 from ppl_jax.nn.draws import log_densities, mixed_with_prior, proposals_of
-from ppl_jax.nn.network import Network, NetworkError
+from ppl_jax.nn.network import Network
 from ppl_jax.primitives import SAMPLE, Site
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import CountedStream, Stream

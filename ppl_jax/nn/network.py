@@ -22,7 +22,7 @@ import numpy as np
 from ppl_jax.data.batches import Batch
 from ppl_jax.data.coordinates import CATEGORY, COUNT, FAMILY_NUMBERS
 from ppl_jax.data.tokens import CallSites, fits
-from ppl_jax.errors import PPLError
+from ppl_jax.errors import NetworkError
 from ppl_jax.nn.affine import Affine
 from ppl_jax.nn.cores import CoreConfig, State, make_core
 from ppl_jax.nn.embeddings import Embedding, Observer
@@ -36,10 +36,6 @@ _BUMPS = np.linspace(-2.5, 2.5, 6, dtype=np.float32)
 _HIGH_DIGITS = 8  # a category is seen as two digits to the base 16
 
 Parameters = Any
-
-
-class NetworkError(PPLError, ValueError):
-    """A network does not fit what it is to be used for; the message says where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ class Network:
       params: the parameters, a tree of float32 arrays.
       sites: its call sites.
       visits: how many tokens of each call site it was trained on, int64 (capacity,).
-      scaling: name -> (mean, standard deviation) of each observation, float32, of its shape.
+      scaling: name -> (mean, standard deviation) of each observation, float64, of its shape.
       least_visits: call sites trained on fewer tokens fall back to the prior.
       history: the losses of its training (see :mod:`ppl_jax.train`); rows of (traces, loss, validation loss).
     """
@@ -373,16 +369,12 @@ def grow(tree: Any, old: NetworkConfig, new: NetworkConfig, key: jax.Array | Non
     return out
 
 
-def loss(
-    config: NetworkConfig, scaling: Mapping[str, tuple[Any, Any]], params: Parameters, batch: Batch
-) -> jax.Array:
+def loss(config: NetworkConfig, params: Parameters, batch: Batch) -> jax.Array:
     """Mean over traces of log prior density minus log proposal density of their latents, in nats.
 
     It is 0 for a proposal that is the prior, and falls by the information that proposals take from the observations:
     the Kullback-Leibler divergence from posterior to proposal, less that from posterior to prior.
     """
-    observations = {name: (batch.observations[name] - scaling[name][0]) / scaling[name][1] for name in scaling}
-    batch = batch._replace(observations=observations)
     raw: Any = ProposalModule(config).apply({"params": params}, batch)
     proposal = log_density(raw, batch, config.components, config.kinds)
     gain = proposal - batch.log_prior

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.data.tokens import CallSites, Encoder, observation_shapes
-from ppl_jax.errors import UnknownObservationError
+from ppl_jax.errors import NetworkError, UnknownObservationError
 from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_of
-from ppl_jax.nn.network import Network, NetworkConfig, NetworkError
+from ppl_jax.nn.network import Network, NetworkConfig
 from ppl_jax.storage import TraceTable
+
+_HUGE = float(np.finfo(np.float32).max)  # numbers beyond would drown the rest; training skips them
 
 
 def observed_in(
@@ -79,16 +81,16 @@ def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.nd
     _, values, presence = Encoder(observed, CallSites(), varying).encode(look)
     scaling = {}
     for number, (name, shape, embedding) in enumerate(config.observed):
-        column = values[name][presence[:, number] > 0.0].astype(np.float64)
+        column = values[name][presence[:, number] > 0.0]
         if embedding.kind in COUNTABLE:
             column = column.reshape(-1, *shape[1:])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no finite number at all: the fallbacks below
-            column = np.where(np.isfinite(column), column, np.nan)
+            column = np.where(np.abs(column) < _HUGE, column, np.nan)
             mean, stddev, overall = np.nanmean(column, axis=0), np.nanstd(column, axis=0), np.nanstd(column)
         stddev = np.maximum(stddev, 0.1 * (overall if overall > 0.0 else 10.0))
         scaling[name] = (
-            np.broadcast_to(np.nan_to_num(np.asarray(mean, np.float32)), shape).copy(),
-            np.broadcast_to(np.nan_to_num(np.asarray(stddev, np.float32), nan=1.0), shape).copy(),
+            np.broadcast_to(np.nan_to_num(mean), shape).copy(),
+            np.broadcast_to(np.nan_to_num(stddev, nan=1.0), shape).copy(),
         )
     return scaling

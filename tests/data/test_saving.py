@@ -251,6 +251,15 @@ def test_rounded_numbers_are_no_other_model(tmp_path):
     assert len(save(image, tmp_path / "set", 10, dtypes=formats)) == 10
 
 
+def test_numbers_too_small_for_their_format_are_no_other_model(tmp_path):
+    def shower():
+        energy = ppl.sample(dist.Uniform(1.0, 2.0), name="energy")
+        ppl.observe(dist.Normal(energy * np.array([1e-9, 4e-8, 1.0]), 1e-8), name="image")
+
+    save(shower, tmp_path / "set", 5, dtypes={"image": "float16"})
+    assert len(save(shower, tmp_path / "set", 10, dtypes={"image": "float16"})) == 10
+
+
 def test_executions_that_another_process_writes_are_refused(tmp_path):
     path = tmp_path / "set"
     save(gum, path, 10)

@@ -11,9 +11,9 @@ from nn.wide_programs import FAMILIES, VECTORS
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax.errors import NetworkError
 from ppl_jax.infer.lockstep import Lockstep
 from ppl_jax.nn import LSTM, FeedForward, Transformer
-from ppl_jax.nn.network import NetworkError
 from ppl_jax.trainer import Settings, prepare
 
 

@@ -23,11 +23,11 @@ from scipy import stats
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
+from ppl_jax.errors import NetworkError
 from ppl_jax.infer import guided_chains
 from ppl_jax.infer.guided_chains import Followed, SideBySide
 from ppl_jax.infer.single_site import State
 from ppl_jax.nn import LSTM, FeedForward, Transformer
-from ppl_jax.nn.network import NetworkError
 from ppl_jax.traces import Trace
 
 

@@ -13,9 +13,10 @@ from nn.small_network import SMALL
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.errors import NetworkError
 from ppl_jax.nn import NetworkConfig, create_network
 from ppl_jax.nn.embeddings import CNN, Embedding, Observer, embedding_of
-from ppl_jax.nn.network import NetworkError, compiled_observer
+from ppl_jax.nn.network import compiled_observer
 from ppl_jax.nn.observations import observed_in, scaling_in
 
 LENGTH = 7

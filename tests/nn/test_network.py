@@ -12,10 +12,11 @@ from nn.wide_programs import zoo as every_family
 import ppl_jax as ppl
 from ppl_jax.data.batches import Shapes, make_batch
 from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.errors import NetworkError
 from ppl_jax.nn import LSTM, FeedForward, Network, NetworkConfig, create_network
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.embeddings import Embedding, Observer, embedding_of
-from ppl_jax.nn.network import NetworkError, ProposalModule, compiled_step, grow, grown
+from ppl_jax.nn.network import ProposalModule, compiled_step, grow, grown
 from ppl_jax.nn.packing import Packing
 
 SCALING = {"sum": (np.float32(60.0), np.float32(10.0))}
