@@ -5,7 +5,9 @@ engines use it where no handler of the user's must see every draw:
 
 - ``executions(request, start, stop)``: blocks of independent executions, weighted as under the prior;
 - ``reruns(request)``: executions that keep given values, for Markov chains;
-- ``at_once``: how many executions may be under way together without any being begun again.
+- ``at_once``: how many executions may be under way together without any being begun again;
+- ``shares_stream``: whether, when it is called, it may make draws itself for which nothing is proposed, from the stream
+  of the engine's execution, in place of asking for each (see :class:`Sharing`).
 
 The first two give None where the model cannot do it after all. The outcome must be that of calling the model, number
 for number: execution i draws from the stream (seed, i).
@@ -72,6 +74,36 @@ class Reruns(Protocol):
         Returns:
           The execution; None if this one must be run statement by statement: it failed, or met what was never checked.
         """
+
+
+class StartAgain(BaseException):
+    """Ends an execution that shared its stream and cannot be finished so: it is to be done again, draw by draw.
+
+    Not an Exception, so that models do not catch it.
+    """
+
+
+class Sharing(Protocol):
+    """What an engine's messenger has where the model may make draws itself; only where no other handler is in force.
+
+    Attributes:
+      observations: data by name.
+      asks_all: whether the model is to ask for every draw all the same: the execution was begun again.
+    """
+
+    observations: Mapping[str, Any]
+    asks_all: bool
+
+    def shared_stream(self) -> CountedStream | None:
+        """The stream, where all draws that are not controlled, and all in rejection scopes, come from their priors."""
+
+    def take(self, site: Site) -> None:
+        """Processes a site whose value the model drew itself."""
+
+
+def shares_stream(model: Any) -> bool:
+    """Whether the model can make draws itself, from a stream that counts."""
+    return getattr(innermost(model), "shares_stream", False)
 
 
 def executions(model: Any, ambient: tuple, request: Request, number: int) -> Iterator[Any] | None:

@@ -89,46 +89,64 @@ class Stream:
 class CountedStream:
     """The stream ``(seed, index)`` from its uniform number ``position`` on; it counts, and can be moved.
 
-    So two sides may draw from one stream in turns, each telling the other how far it came.
+    So two sides may draw from one stream in turns, each telling the other how far it came. A move to a place nearby,
+    whose uniforms are known already, costs nothing.
     """
 
-    __slots__ = ("_ahead", "index", "position", "seed")
+    __slots__ = ("_at", "_blocks", "_buffer", "_start", "index", "seed")
 
-    def __init__(self, seed: int, index: int, position: int = 0):
+    def __init__(self, seed: int, index: int, position: int = 0, _first: list[float] | None = None):
         self.seed = seed
         self.index = index
-        self.position = position
-        self._ahead: Iterator[float] = _from(seed, index, position)
+        self._start = position  # of the buffer in the stream
+        self._at = 0  # in the buffer
+        self._buffer: list[float] = [] if _first is None else _first
+        self._blocks = PREFETCHED_BLOCKS
+
+    @property
+    def position(self) -> int:
+        """How many uniforms of the stream are used."""
+        return self._start + self._at
 
     def random(self) -> float:
         """The next uniform."""
-        self.position += 1
-        return next(self._ahead)
+        if self._at == len(self._buffer):
+            self._fill()
+        at = self._at
+        self._at = at + 1
+        return self._buffer[at]
 
     def move_to(self, position: int) -> None:
         """Goes to another place of the stream."""
-        if position != self.position:
-            self.position = position
-            self._ahead = _from(self.seed, self.index, position)
+        if 0 <= position - self._start <= len(self._buffer):
+            self._at = position - self._start
+        else:
+            self._start, self._at, self._buffer, self._blocks = position, 0, [], PREFETCHED_BLOCKS
 
-
-def _from(seed: int, index: int, position: int) -> Iterator[float]:
-    block, skipped = divmod(position, 2)
-    size = PREFETCHED_BLOCKS
-    where = np.array([index], dtype=np.uint64)
-    while True:
-        numbers = uniforms(seed, where, block, size)[0].tolist()
-        yield from numbers[skipped:] if skipped else numbers
-        block, skipped, size = block + size, 0, min(4 * size, 2048)
+    def _fill(self) -> None:
+        block, odd = divmod(self.position, 2)
+        self._buffer = uniforms(self.seed, np.array([self.index], dtype=np.uint64), block, self._blocks)[0].tolist()
+        self._blocks = min(4 * self._blocks, 2048)
+        self._start, self._at = 2 * block, odd
 
 
 def streams(seed: int, start: int, stop: int) -> Iterator[Stream]:
     """Streams ``(seed, start) ... (seed, stop - 1)`` in order, their first uniforms computed batch by batch."""
+    for index, row in _first_uniforms(seed, start, stop):
+        yield Stream(seed, index, row)
+
+
+def counted_streams(seed: int, start: int, stop: int) -> Iterator[CountedStream]:
+    """What ``streams`` gives, as streams that count."""
+    for index, row in _first_uniforms(seed, start, stop):
+        yield CountedStream(seed, index, 0, row)
+
+
+def _first_uniforms(seed: int, start: int, stop: int) -> Iterator[tuple[int, list[float]]]:
     for low in range(start, stop, BATCH):
         high = min(low + BATCH, stop)
         first = uniforms(seed, np.arange(low, high, dtype=np.uint64), 0, PREFETCHED_BLOCKS).tolist()
-        for index, row in zip(range(low, high), first, strict=True):
-            yield Stream(seed, index, row)
+        yield from zip(range(low, high), first, strict=True)
 
 
 def check_seed(seed: int | None) -> int:

@@ -7,7 +7,7 @@ side by side can have the network evaluated for all of them together (see :mod:`
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +17,10 @@ from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import LOOK_EARLY, check_weights, warn_of_unmet_names
 from ppl_jax.infer.single_site import Settings, State, acceptance_of, start, step
-from ppl_jax.models import Request, Reruns, reruns
+from ppl_jax.models import Request, Reruns, reruns, shares_stream
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
-from ppl_jax.streams import CountedStream, Stream, derive_seed, streams
+from ppl_jax.streams import CountedStream, Stream, counted_streams, derive_seed, streams
 
 _STARTS, _STEPS, _CHOICES = range(3)  # labels of a chain's families of streams
 _REPORT_EVERY = 256  # steps between updates of the progress bar
@@ -148,7 +148,7 @@ class Question(NamedTuple):
         proposes there.
     """
 
-    rng: Stream
+    rng: Stream | CountedStream
     gain: float | None
     seen: list[tuple[Site, bool]]
 
@@ -177,7 +177,9 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
     accepted = 0
     steps = settings.burn_in + length * settings.thinning
     met = [way.names(state)] if chain == 0 and settings.observations and steps > LOOK_EARLY else []
-    for number, rng in enumerate(streams(derive_seed(seed, _STEPS), 0, steps)):
+    counted = share > 0.0 and shares_stream(settings.model)
+    own: Iterable[Any] = (counted_streams if counted else streams)(derive_seed(seed, _STEPS), 0, steps)
+    for number, rng in enumerate(own):
         after_burn_in = number - settings.burn_in + 1
         new = None
         if share and choose() < share:
@@ -210,7 +212,7 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
     progress.advance(steps % _REPORT_EVERY)
 
 
-def _accepts(answer: Answer, log_likelihood: float, rng: Stream) -> bool:
+def _accepts(answer: Answer, log_likelihood: float, rng: Stream | CountedStream) -> bool:
     """Whether an independent execution is accepted: with the ratio of the importance weights, at most 1."""
     new = answer.state
     if new is None:

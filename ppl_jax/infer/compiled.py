@@ -99,15 +99,17 @@ class Guided(Execution):
       token: the draw that is pending.
       answer: its value and log density; set from outside.
       slot: where its state is kept.
+      drawn: the value of the draw that is being settled, where the model drew it itself, from the prior; else None.
       previous: call site, kind and coordinate of the draw before; None before the first.
     """
 
-    __slots__ = ("answer", "network", "previous", "slot", "token")
+    __slots__ = ("answer", "drawn", "network", "previous", "slot", "token")
 
     def __init__(self, rng: Any, job: Job, network: Network, slot: int):
         super().__init__(rng, job.observations, job.score, job.likelihood_importance)
         self.network = network
         self.slot = slot
+        self.drawn: Any = None
         self.previous: tuple[int, int, float] | None = None
         self.token: Token | None = None
         self.answer = (0.0, 0.0)
@@ -208,7 +210,8 @@ class Evaluator:
             log_density[where] = mixed_with_prior(proposed, log_priors(priors, values[where]), share)
         for k in np.flatnonzero(~able).tolist():
             prior = tokens[k].prior
-            values[k] = prior.sample(executions[k].rng)
+            drawn = executions[k].drawn
+            values[k] = prior.sample(executions[k].rng) if drawn is None else drawn
             log_density[k] = prior.log_prob(_plain(prior, values[k].item()))
         return values, log_density
 

@@ -23,7 +23,6 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 
 from ppl_jax.errors import NetworkError, describe_site
-from ppl_jax.execution import execute
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
@@ -35,7 +34,7 @@ from ppl_jax.nn.draws import log_densities, mixed_with_prior, proposals_of
 from ppl_jax.nn.network import Network
 from ppl_jax.primitives import SAMPLE, Site
 from ppl_jax.storage import TraceWriter
-from ppl_jax.streams import Stream
+from ppl_jax.streams import CountedStream, Stream
 from ppl_jax.traces import Trace
 from ppl_jax.waiting import waits_beside
 
@@ -51,17 +50,22 @@ class Fresh(Proposed, Looping):
 
     __slots__ = ("free", "gain", "scoped")
 
-    def __init__(self, rng: Stream, job: Job, network: Network, slot: int, evaluator: Evaluator):
+    def __init__(self, rng: Stream | CountedStream, job: Job, network: Network, slot: int, evaluator: Evaluator):
         super().__init__(rng, job, network, slot, evaluator, Loops(0))
         self.free = {}
         self.scoped = {}
         self.gain = 0.0
 
+    def start_again(self) -> None:
+        """Goes back to the beginning."""
+        super().start_again()
+        self.free, self.scoped, self.gain = {}, {}, 0.0
+
     def settle_latent(self, site: Site) -> None:
         """Asks for a value, or draws it from the prior."""
         site.proposal = None  # proposals of inner handlers are for importance sampling
         if not site.control:
-            site.value = site.distribution.sample(self.rng)
+            site.value = site.distribution.sample(self.rng) if self.drawn is None else self.drawn
             return
         log_likelihood, self.log_weight = self.log_weight, 0.0
         super().settle_latent(site)
@@ -280,7 +284,7 @@ class SideBySide:
 
         def run() -> tuple[State | None, float]:
             try:
-                trace = execute(execution, self._job.model, self._job.ambient)
+                trace = execution.perform()
             except Impossible:
                 return None, 0.0
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)

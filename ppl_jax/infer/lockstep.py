@@ -12,9 +12,10 @@ from ppl_jax.infer.compiled import Evaluator
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rejection import Loops, Steered
+from ppl_jax.models import shares_stream
 from ppl_jax.nn.network import Network
 from ppl_jax.storage import TraceWriter
-from ppl_jax.streams import streams
+from ppl_jax.streams import counted_streams, streams
 from ppl_jax.traces import Trace
 from ppl_jax.waiting import waits_beside
 
@@ -32,7 +33,7 @@ class Lockstep:
 
     def __init__(self, job: Job, network: Network, num_traces: int, width: int, loops: Loops):
         self._job, self._network, self._loops = job, network, loops
-        self._waiting = iter(streams(job.seed, 0, num_traces))
+        self._waiting = iter((counted_streams if shares_stream(job.model) else streams)(job.seed, 0, num_traces))
         self._width = min(width, num_traces)
         self._evaluator = Evaluator(network, job.observations, self._width)
         self._able: deque[tuple[Steered, greenlet]] = deque()  # those that can go on

@@ -33,8 +33,10 @@ from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.compiled import Evaluator, Guided, Token
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.smc import RecordingStream
+from ppl_jax.models import StartAgain
 from ppl_jax.nn.network import Network
 from ppl_jax.primitives import FACTOR, TAG, Site
+from ppl_jax.streams import CountedStream
 from ppl_jax.traces import Trace
 
 # M, of every scope of an execution. For a half-normal by hand-made proposals the effective sample size was 67, 86, 95
@@ -87,9 +89,10 @@ class Looping(Guided):
       proposes: whether the network proposes, and not the prior.
       entries: of the scopes so far, beside ``scopes``.
       own: the stream of its draws; ``rng`` is where draws that it does not see take theirs from, between two sites.
+      asks_all: see :class:`ppl_jax.models.Sharing`.
     """
 
-    __slots__ = ("entries", "evaluator", "hidden", "job", "own", "proposes", "treatment")
+    __slots__ = ("asks_all", "entries", "evaluator", "hidden", "job", "own", "proposes", "treatment")
     rng: Any
 
     def __init__(self, rng: Any, job: Job, network: Network, slot: int, evaluator: Evaluator, loops: Loops):
@@ -101,6 +104,37 @@ class Looping(Guided):
         self.entries: list[Entry] = []
         self.own = rng
         self.rng = self.hidden = RecordingStream(rng, [])
+        self.asks_all = False
+
+    def perform(self) -> Trace:
+        """The execution to its end; see :func:`ppl_jax.execution.execute`."""
+        try:
+            return execute(self, self.job.model, self.job.ambient)
+        except StartAgain:
+            self.start_again()
+            return execute(self, self.job.model, self.job.ambient)
+
+    def start_again(self) -> None:
+        """Goes back to the beginning, to be done draw by draw."""
+        self.asks_all = True
+        self.sites, self.counts, self.scopes, self.entries = [], {}, [], []
+        self.log_weight, self.loops, self.proposes = 0.0, 0, True
+        self.token = self.previous = None
+        self.own.move_to(0)
+        self.rng = self.hidden = RecordingStream(self.own, [])
+
+    def shared_stream(self) -> CountedStream | None:
+        """See :class:`ppl_jax.models.Sharing`; None within a scope of this process, where the network may propose."""
+        remote = self.treatment.number > 0 and self.treatment.remote
+        return self.own if isinstance(self.own, CountedStream) and not self.loops and not remote else None
+
+    def take(self, site: Site) -> None:
+        """Processes a site whose value the model drew itself, as if it were drawn here."""
+        self.drawn, site.value = site.value, None
+        try:
+            self.process(site)
+        finally:
+            self.drawn = None
 
     def process(self, site: Site) -> None:
         """Gives the site its value."""
@@ -112,7 +146,11 @@ class Looping(Guided):
         """Asks for a value."""
         if not self.proposes:
             site.proposal = None
-        super().settle_latent(site)
+        seen = site.control and self.network.row(site.address, site.distribution.family) > 0
+        if self.drawn is None or seen:
+            super().settle_latent(site)
+        else:
+            site.value = self.drawn
 
     def _ask(self, token: Token) -> tuple[Any, float]:
         """Where nothing is proposed the network only sees the draw, as it did in its training."""
@@ -173,7 +211,7 @@ class Steered(Looping):
           ModelError, PPLError: see :func:`ppl_jax.execution.execute`.
           ScopeError: the model is not the same when it is run again.
         """
-        trace = execute(self, self.job.model, self.job.ambient)
+        trace = self.perform()
         if not any(entry.proposes for entry in self.entries):
             return trace
         for number, entry in enumerate(self.entries):
@@ -231,6 +269,9 @@ class Again(Looping):
         self.passes = self.accepted = 0
         spent = earlier.hidden.used[: earlier.entries[number].hidden]
         self.rng = self.hidden = RecordingStream(self.own, spent)
+
+    def shared_stream(self) -> None:
+        """Everything is asked for."""
 
     def process(self, site: Site) -> None:
         """Gives the value that was there before the scope; in it, a fresh one."""

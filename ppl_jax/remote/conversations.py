@@ -7,6 +7,8 @@ its simulator up and comes back to it later. Both need a simulator that takes al
 is checked.
 
 Where an engine has several executions under way, another one goes on while a simulator is at its turn.
+
+Draws for which nothing is proposed may be left to the simulator; see :mod:`ppl_jax.remote.nuisances`.
 """
 
 from __future__ import annotations
@@ -16,10 +18,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ppl_jax.errors import ModelError
+from ppl_jax.models import StartAgain
 from ppl_jax.primitives import frames
 from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
+from ppl_jax.remote.nuisances import Sharer, sharer
 from ppl_jax.remote.peers import Peer
-from ppl_jax.remote.statements import Question, Scopes, Vocabulary, answer, raise_all, value_message
+from ppl_jax.remote.statements import (
+    Question,
+    Scopes,
+    Spoken,
+    Vocabulary,
+    answer,
+    raise_all,
+    raise_statement,
+    value_message,
+)
 from ppl_jax.streams import Stream, check_seed
 from ppl_jax.waiting import others_under_way
 from ppx import messages as m
@@ -38,7 +51,7 @@ class _Suspended(Exception):
 
 
 class Conversation:
-    """One execution without ``draws``; ``run()`` does all of it.
+    """One execution; ``run()`` does all of it.
 
     Args:
       pool: lends a simulator.
@@ -48,30 +61,40 @@ class Conversation:
       peer: the simulator that is at this execution; None while none is.
     """
 
-    __slots__ = ("_given", "_history", "_in_flight", "_pool", "_question", "peer")
+    __slots__ = ("_given", "_history", "_in_flight", "_pool", "_question", "_sharer", "peer")
 
     def __init__(self, pool: Pool, peer: Peer | None = None):
         self._pool = pool
         self._given = peer
         self._history: list[tuple[m.Message, Question]] = []
         self._question: Question | None = None
+        self._sharer: Sharer | None = None  # where draws may be left to the simulator
         self._in_flight = False  # a message was sent whose answer is not received
         self.peer: Peer | None = None
 
     def run(self) -> Any:
         """Executes the simulator under the handlers in force; what it returned."""
         scopes = Scopes()
+        shared = self._sharer = sharer(self._pool.nuisances, scopes)
+        raise_one = raise_statement if shared is None else shared.raise_one
         message: m.Message = m.Run()
         try:
             while True:
                 question = self._next(message)
+                if shared is not None:
+                    shared.reach(question)
                 if question.asked is None:
+                    peer = self.peer
                     self._release()
-                    result = raise_all(question.before, scopes)
+                    result = raise_all(question.before, scopes, raise_one)
+                    if shared is not None:
+                        shared.ended(peer)
                     return result if question.result is None else question.result
                 if question.before:
-                    raise_all(question.before, scopes)
+                    raise_all(question.before, scopes, raise_one)
                 message = answer(question.asked, question.value, question.parameters)
+                if shared is not None:
+                    message = shared.answered(question.asked, message)
         finally:
             self._pool.conclude(self)
             if self.peer is not None:
@@ -109,30 +132,22 @@ class Conversation:
         return question
 
     def _exchange(self, peer: Peer, message: m.Message) -> Question:
+        shared = self._sharer
         try:
-            others = others_under_way()
-            # Where there are more executions than simulators, the next one would take this simulator away, and so on.
-            if others is None or self._pool.has_suspended():
-                found = peer.request(message)
-            else:
-                peer.send(message)
-                self._in_flight = True
-                self._let_go_on(others)
-                self._in_flight = False
-                found = peer.receive()
-            if type(found) is m.Sample:  # nearly always
-                return vocabulary_of(peer).question(found)
-            if type(found) is m.Error:
-                if is_programs(found):
-                    self._release()
-                    raise as_exception(found, self._pool.identity.name, _which())
-                raise ConnectionLost(f"it reported {ErrorCode(found.code).name}: {found.text}")
-            if type(found) is m.Reset:
-                raise ConnectionLost("it gave the execution up (Reset); see what it printed")
-            return vocabulary_of(peer).resolve(found)
+            if shared is not None and type(message) is m.Run:
+                message = shared.run(peer)
+            question = self._resolve(peer, self._response(peer, message))
+            if shared is None or not shared.is_left(question):
+                return question
+            before: list[Spoken] = []
+            while shared.is_left(question):
+                drawn, message = shared.draw(question)
+                before += (*question.before, drawn)
+                question = self._resolve(peer, self._response(peer, message))
+            return question._replace(before=(*before, *question.before))
         except PPXError as error:
             raise ConnectionLost(f"it sent what makes no sense: {error}") from error
-        except (ConnectionLost, ModelError, _Suspended):
+        except (ConnectionLost, ModelError, _Suspended, StartAgain):
             raise
         except BaseException:
             if self._in_flight:
@@ -140,6 +155,38 @@ class Conversation:
             elif self.peer is not None:  # interrupted while it was the simulator's turn
                 peer.drop()
             raise
+
+    def _response(self, peer: Peer, message: m.Message) -> Any:
+        """What the simulator sends back; others go on meanwhile."""
+        others = others_under_way()
+        # Where there are more executions than simulators, the next one would take this simulator away, and so on.
+        if others is None or self._pool.has_suspended():
+            return peer.request(message)
+        peer.send(message)
+        self._in_flight = True
+        self._let_go_on(others)
+        self._in_flight = False
+        return peer.receive()
+
+    def _resolve(self, peer: Peer, found: Any) -> Question:
+        """What a message says that came back."""
+        if type(found) is m.Sample:  # nearly always
+            return vocabulary_of(peer).question(found)
+        shares = self._sharer is not None and bool(self._sharer.left)
+        if type(found) is m.Error:
+            if is_programs(found):
+                self._release()
+                if shares:
+                    raise StartAgain
+                raise as_exception(found, self._pool.identity.name, _which())
+            raise ConnectionLost(f"it reported {ErrorCode(found.code).name}: {found.text}")
+        if type(found) is m.Reset:
+            raise ConnectionLost("it gave the execution up (Reset); see what it printed")
+        if shares and type(found) is m.RunResult and found.traces is not None and found.traces.errors:
+            vocabulary_of(peer).table.receive(found.traces)
+            self._release()
+            raise StartAgain  # what was said before the failure is not told
+        return vocabulary_of(peer).resolve(found)
 
     def _return(self, message: m.Message) -> Question:
         """Brings a simulator to where this execution is, and goes on with ``message``."""
@@ -249,6 +296,7 @@ def _same(found: Question, expected: Question) -> bool:
         return found.asked is expected.asked
     return (
         found.asked.site[:4] == expected.asked.site[:4]
+        and found.position == expected.position
         and len(found.parameters) == len(expected.parameters)
         and all(a == b for a, b in zip(found.parameters, expected.parameters, strict=True))
     )

@@ -57,6 +57,7 @@ class RemoteModel:
     """
 
     traceable = False  # JAX cannot see into another process
+    shares_stream = True  # nuisances are drawn there, from the stream of the execution
     forkable = False  # a connection cannot be shared with a forked process
 
     def __init__(

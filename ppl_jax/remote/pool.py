@@ -10,6 +10,7 @@ import zmq
 
 from ppl_jax.errors import SimulatorError
 from ppl_jax.remote.forks import Forks
+from ppl_jax.remote.nuisances import Nuisances
 from ppl_jax.remote.peers import Identity, Options, Peer
 from ppl_jax.remote.processes import private_folder, remove_folder
 
@@ -40,6 +41,7 @@ class Pool:
         #: Whether executions that are under way together would have to share cores.
         self.is_crowded = len(endpoints) >= len(os.sched_getaffinity(0))  # this process needs one, too
         self.identity = Identity()
+        self.nuisances = Nuisances()
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, max(1024, _SOCKETS * len(endpoints)))
         options = options._replace(endpoints=endpoints, context=self._context)

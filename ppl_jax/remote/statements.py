@@ -6,7 +6,7 @@ statement a :class:`Statement`, for each sequence of them a plan of where their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +92,7 @@ class Question(NamedTuple):
     value: Numbers = ()
     parameters: Numbers = ()
     result: Any = None
+    position: int = 0  # of the execution's stream, where the simulator draws from it
 
 
 class Vocabulary:
@@ -158,7 +159,7 @@ class Vocabulary:
         """
         if message.site:
             before = () if message.traces is None else self.part(message.traces)
-            return Question(before, self.statement(message.site), (), message.numbers)
+            return Question(before, self.statement(message.site), (), message.numbers, None, message.position)
         return Question((), self.plain(SiteKind.SAMPLE, message, (), message.control), (), message.numbers)
 
     def resolve(self, message: Any) -> Question:
@@ -175,7 +176,7 @@ class Vocabulary:
                 part = self.part(message.traces)
                 if not part or part[-1].statement.kind != SiteKind.RESULT:
                     raise MalformedMessage("an execution ended without a Result")
-                return Question(part, None)
+                return Question(part, None, position=message.position)
             result = None if message.shape is None else from_numbers(message.shape, message.value, False)
             return Question((), None, result=result)
         if kind is m.Observe:
@@ -241,6 +242,10 @@ class Scopes:
     def __init__(self) -> None:
         self._open: list[OpenScope] = []
 
+    def __bool__(self) -> bool:
+        """Whether any is open."""
+        return bool(self._open)
+
     def begin(self, statement: Statement) -> None:
         """ScopeBegin."""
         self._open.append(OpenScope(statement.address, statement.name or "", local=False))
@@ -263,7 +268,9 @@ class Scopes:
         scope.leave()
 
 
-def raise_all(spoken: tuple[Spoken, ...], scopes: Scopes) -> Any:
+def raise_all(
+    spoken: Sequence[Spoken], scopes: Scopes, raise_one: Callable[[Spoken], None] = raise_statement
+) -> Any:
     """Raises statements in order; gives what the model returned, where that is among them."""
     result = None
     for said in spoken:
@@ -277,5 +284,5 @@ def raise_all(spoken: tuple[Spoken, ...], scopes: Scopes) -> Any:
         elif kind == SiteKind.SCOPE_END:
             scopes.end(said)
         else:
-            raise_statement(said)
+            raise_one(said)
     return result

@@ -249,6 +249,92 @@ def thousand():
     return x
 
 
+def noisy():
+    """Nuisances of all kinds around what a network may propose for; dies once, where the environment says so."""
+    width = ppl.sample(dist.Gamma(2.0, 1.0), name="width")
+    shift = ppl.sample(dist.Normal(0.0, 1.0), name="shift", control=False)
+    kicks = ppl.sample(dist.Normal([0.0, shift, 1.0], [1.0, 2.0, 0.5]), name="kicks", control=False)
+    pair = ppl.sample(dist.MultivariateNormal([0.0, 1.0], [[1.0, 0.0], [0.5, 2.0]]), control=False)
+    total = 0.1 * float(kicks.sum() + pair.sum())
+    for _ in range(ppl.sample(dist.Poisson(1.5), name="count")):
+        with ppl.rejection_scope("polar") as scope:
+            while True:
+                x = ppl.sample(dist.Uniform(-1.0, 1.0), name="x")
+                y = ppl.sample(dist.Uniform(-1.0, 1.0), name="y", control=False)
+                corner = ppl.sample(dist.Normal([0.0, 0.0], 0.5), name="corner")
+                if x * x + y * y + corner[0] < 1.0:
+                    break
+                scope.reject()
+        total += x * ppl.sample(dist.Normal(corner[1], 1.0 + width), name="step")
+    hits = ppl.sample(dist.Poisson(30.0), name="hits", control=False)
+    last = ppl.sample(dist.Normal(total, 1.0), name="last")
+    noise = ppl.sample(dist.VonMises(0.0, 2.0), control=False)
+    _die_once(last + noise > 2.0)
+    ppl.factor(-0.01 * total * total, name="penalty")
+    ppl.observe(dist.Normal(total, 1.0), 0.5, name="given")
+    ppl.observe(dist.Normal([last, noise], 1.0), name="data")
+    ppl.tag(hits + noise, "sum")
+    return last
+
+
+NOISY_DATA = {"given": 0.3, "data": [1.0, 0.2]}
+
+
+def _die_once(now):
+    marker = os.environ.get("PPX_TEST_MARKER")
+    if now and marker is not None and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def healthy_noise():
+    """A nuisance between two draws for which a network may propose; no more than PPX 1.0.0 knows."""
+    x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    noise = ppl.sample(dist.Normal(x, 1.0), name="noise", control=False)
+    y = ppl.sample(dist.Normal(noise, 1.0), name="y")
+    ppl.observe(dist.Normal(y, 1.0), name="data")
+    return x + y
+
+
+def here_and_there():
+    """A draw of one address in a scope, and sometimes outside of it, where a network may propose for it."""
+    first = ppl.sample(dist.Uniform(0.0, 1.0), name="first")
+    with ppl.rejection_scope("loop") as scope:
+        while (unit := ppl.sample(dist.Uniform(0.0, 1.0), address="unit")) > 0.6:
+            scope.reject()
+    if first > 0.6:
+        unit += ppl.sample(dist.Uniform(0.0, 1.0), address="unit")
+    ppl.observe(dist.Normal(unit, 1.0), 0.3)
+    ppl.observe(dist.Normal(first, 1.0), name="data")
+    return unit
+
+
+def noisy_with_faults():
+    """An exception in some executions, in others an observe of which nobody has the value; where PPX_TEST_TOUCHY is."""
+    touchy = "PPX_TEST_TOUCHY" in os.environ
+    first = ppl.sample(dist.Uniform(0.0, 1.0), name="first")
+    noise = ppl.sample(dist.Uniform(0.0, 1.0), name="noise", control=False)
+    if touchy and noise < 0.05:
+        ppl.observe(dist.Normal(0.0, 1.0), name="rare")
+    if touchy and noise > 0.95:
+        raise ValueError(f"noise is {noise:.3f}, beyond the tables")
+    ppl.observe(dist.Normal(first, 1.0), name="data")
+
+
+_NOISE = []
+
+
+def noisy_and_forgetful():
+    """Dies once, and draws more nuisances when it is run again."""
+    first = ppl.sample(dist.Uniform(0.0, 1.0), name="first")
+    for _ in range(2 if os.path.exists(os.environ.get("PPX_TEST_MARKER", "")) else 1):
+        ppl.sample(dist.Uniform(0.0, 1.0), name="noise", control=False)
+    second = ppl.sample(dist.Normal(0.0, 1.0), name="second")
+    _NOISE.append(second)
+    _die_once(len(_NOISE) > 5)
+    ppl.observe(dist.Normal(first + second, 1.0), name="data")
+
+
 def main() -> None:
     """Serves the program that the command line names."""
     name, endpoint, *how = sys.argv[1:]
