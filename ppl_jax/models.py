@@ -139,8 +139,9 @@ def check_workers(model: Any, num_workers: int) -> None:
     """Raises ValueError if executions of this model cannot be divided among forked processes."""
     if num_workers > 1 and not getattr(innermost(model), "forkable", True):
         raise ValueError(
-            f"num_workers={num_workers} divides a Python model among processes, but {innermost(model)!r} has processes "
-            "of its own. Leave num_workers at 1 and give RemoteModel more with num_processes."
+            f"num_workers={num_workers} divides a model among forked processes, but {innermost(model)!r} cannot be "
+            "forked: it has processes of its own, or computes with JAX, whose threads do not come along. Leave "
+            "num_workers at 1; a RemoteModel is given more processes with num_processes."
         )
 
 

@@ -162,6 +162,8 @@ class NumpyroModel:
 
     __slots__ = ("model",)
 
+    forkable = False  # it computes with JAX, whose threads a forked process lacks: it would wait for ever
+
     def __init__(self, model: Callable[..., Any]):
         self.model = model
 

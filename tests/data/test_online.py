@@ -156,6 +156,9 @@ def test_bad_arguments():
 def test_models_of_numpyro_are_recognised():
     with OnlineTraces(numpyro_model, seed=8, block_size=10) as stream:
         assert rows(next(stream)) == rows(ppl.prior(numpyro_model, 10, seed=8, progress=False).values)
+    # JAX has run in this process, so that a forked one could not compute with it.
+    with pytest.raises(ValueError, match=r"num_workers=2 .* cannot be forked: .* computes with JAX"):
+        OnlineTraces(numpyro_model, num_workers=2)
 
 
 def numpyro_model():
