@@ -64,7 +64,6 @@ std::vector<Particle> Event::products() const {
 }
 
 void Event::operator()() const {
-    source_.begin();
     const std::vector<Particle> particles = products();
     source_.observe(detector_.measure(particles, source_), detector_.noise(), "calorimeter");
     ppx::tag(table_of(particles), "particles");

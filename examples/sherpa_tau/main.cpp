@@ -49,9 +49,7 @@ void run_alone(const Settings &settings, TauDecays &decays, const Detector &dete
 void serve(const Settings &settings, TauDecays &decays, const Detector &detector) {
     std::vector<double> branching;
     for (const Channel &channel : decays.channels()) branching.push_back(channel.branching_ratio);
-    Asked all(branching, settings.keep_rejected);
-    Seeded few(branching, settings.keep_rejected);
-    Source &source = settings.seeded ? static_cast<Source &>(few) : all;
+    Asked source(branching, settings.keep_rejected);
     ppx::Options options;
     options.name = "sherpa_tau";
     ppx::serve(settings.endpoint, Event(settings, decays, detector, source), options);

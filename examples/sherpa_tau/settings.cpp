@@ -22,8 +22,6 @@ const char *const usage =
     "  --noise GEV          standard deviation of a voxel's noise (0.5 GeV for a grid of 20,35,35; it goes\n"
     "                       with the square root of a voxel's volume)\n"
     "  --deposits NUMBER    mean number of deposits of a shower for each GeV (4)\n"
-    "  --seeded             nuisances, draws that nobody controls, are no sites but come from a generator whose seed\n"
-    "                       is one site: far fewer messages where a network guides\n"
     "  --rejected           keep the draws of rejected passes of Sherpa's loops in the trace, as nuisances; without\n"
     "                       it the loops are rejection scopes\n"
     "  --yaml FILE          Sherpa's run card (the one beside the program's source)\n"
@@ -95,10 +93,6 @@ Settings read_settings(int argc, char **argv) {
         const std::string option = argv[i];
         if (option == "--channels") {
             settings.list_channels = true;
-            continue;
-        }
-        if (option == "--seeded") {
-            settings.seeded = true;
             continue;
         }
         if (option == "--rejected") {

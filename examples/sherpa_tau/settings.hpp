@@ -27,7 +27,6 @@ struct Settings {
     Grid grid;
     double noise = 0.0;                    // of a voxel, GeV; 0: by its volume, see detector.hpp
     double deposits = 4.0;                 // of an electromagnetic shower, for each GeV
-    bool seeded = false;                   // nuisances are no sites: they come from a generator that one site seeds
     bool keep_rejected = false;            // draws of rejected passes in the trace, instead of rejection scopes
     std::int64_t bare = 0;                 // events to time without ppx; 0: serve
     std::int64_t decays = 0;               // of Sherpa to print; 0: serve

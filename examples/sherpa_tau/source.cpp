@@ -58,10 +58,6 @@ double Asked::for_sherpa() {
     if (found == Role::Kinematics || found == Role::Acceptance) return in_loop(place, found == Role::Acceptance);
     loop_.reset();
     if (found == Role::Channel) return channel(place);
-    return nuisance(place);
-}
-
-double Asked::unit_draw(const ppx::Place &place) {
     return ppx::sample(unit, ppx::Statement().at(place).uncontrolled());
 }
 
@@ -73,7 +69,7 @@ double Asked::in_loop(const ppx::Place &place, bool is_acceptance) {
     if (!loop_) loop_.emplace(ppx::Statement("kinematics").at(place));
     else if (pass_is_over_) loop_->reject();
     pass_is_over_ = is_acceptance;
-    return unit_draw(place);
+    return ppx::sample(unit, ppx::Statement().at(place).uncontrolled());
 }
 
 void Asked::end_of_sherpa() { loop_.reset(); }
@@ -93,20 +89,6 @@ ppx::Array Asked::normals(const ppx::Array &zeros, const char *name) {
 void Asked::observe(const ppx::Array &means, double stddev, const char *name) {
     ppx::observe(ppx::Each<ppx::Normal>(means, stddev), name);
 }
-
-// Every event has a seed of its own, also where the one before it was broken off.
-void Seeded::begin() {
-    const double seed = ppx::sample(unit, ppx::Statement("nuisances").uncontrolled());
-    generator_ = Independent(static_cast<std::uint64_t>(seed * 9007199254740992.0)); // 2^53
-}
-
-double Seeded::nuisance(const ppx::Place &) { return generator_.for_sherpa(); }
-
-double Seeded::in_loop(const ppx::Place &, bool) { return generator_.for_sherpa(); }
-
-std::int64_t Seeded::poisson(double mean, const char *name) { return generator_.poisson(mean, name); }
-
-ppx::Array Seeded::normals(const ppx::Array &zeros, const char *name) { return generator_.normals(zeros, name); }
 
 double Independent::uniform(const Range &range, const char *) {
     return range.low + (range.high - range.low) * unit_(generator_);

@@ -18,8 +18,6 @@ class Source {
 public:
     virtual ~Source() = default;
 
-    virtual void begin() {} // of an event
-
     // What Sherpa asks for: a number between 0 and 1.
     virtual double for_sherpa() = 0;
     virtual void end_of_sherpa() {} // its event is complete, or an exception leaves it
@@ -44,17 +42,13 @@ public:
     ppx::Array normals(const ppx::Array &zeros, const char *name) override;
     void observe(const ppx::Array &means, double stddev, const char *name) override;
 
-protected:
-    virtual double nuisance(const ppx::Place &place) { return unit_draw(place); } // of Sherpa, outside its loops
-    virtual double in_loop(const ppx::Place &place, bool is_acceptance);
-    static double unit_draw(const ppx::Place &place);
-
 private:
     enum class Role : unsigned char { Unknown, Nuisance, Channel, Kinematics, Acceptance };
 
     Role role_of(std::string_view address) const;
     Role role(const ppx::Place &place);
     double channel(const ppx::Place &place);
+    double in_loop(const ppx::Place &place, bool is_acceptance);
 
     const ppx::Categorical channels_;
     const bool keep_rejected_;
@@ -79,22 +73,6 @@ private:
     std::mt19937_64 generator_;
     std::uniform_real_distribution<double> unit_{0.0, 1.0};
     std::normal_distribution<double> normal_;
-};
-
-// Only the draws that an inference side may control are sites of their own. All others come from a generator whose seed
-// is one more site: a message for each of the thousand draws of an event would be most of the time of a guided run.
-class Seeded : public Asked {
-public:
-    using Asked::Asked;
-
-    void begin() override;
-    std::int64_t poisson(double mean, const char *name) override;
-    ppx::Array normals(const ppx::Array &zeros, const char *name) override;
-
-private:
-    double nuisance(const ppx::Place &place) override;
-    double in_loop(const ppx::Place &place, bool is_acceptance) override;
-    Independent generator_{0};
 };
 
 } // namespace sherpa_tau

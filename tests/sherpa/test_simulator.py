@@ -291,32 +291,6 @@ def test_nuisances_are_not_on_the_wire(small, monkeypatch):
     assert not [number for number in asked if number <= known and not sites[number].control]
 
 
-def test_seeded_nuisances_are_one_site_and_the_same_physics():
-    """With --seeded the controlled sites are as before; what comes of the decays is of the same distribution."""
-    with simulator(*SMALL, "--seeded") as model:
-        traces = list(ppl.prior(model, NUMBER, seed=2, progress=False))
-        again = ppl.prior(model, 5, seed=2, progress=False)
-    whole = prior(NUMBER)
-    for trace in traces[:100]:
-        assert [site.name for site in trace.sites if site.is_latent and not site.control] == ["nuisances"]
-        assert [site.name for site in trace.controlled] == CONTROLLED
-    assert {site.address for site in traces[0].controlled} == {site.address for site in whole[0].controlled}
-    for first, second in zip(traces, again, strict=False):
-        np.testing.assert_array_equal(first["particles"], second["particles"])
-        np.testing.assert_array_equal(first["calorimeter"], second["calorimeter"])
-    masses = []
-    for sample in (traces, whole):
-        found = collections.defaultdict(list)
-        for trace in filter(is_whole, sample):
-            x, y, z, energy = visible_sum(particles_of(trace))
-            found[trace["channel"]].append(energy**2 - x**2 - y**2 - z**2)
-        masses.append(found)
-    for channel in (0, 4, 11):
-        assert stats.ks_2samp(masses[0][channel], masses[1][channel]).pvalue > LEAST_P_VALUE, channels()[channel]
-    deposited = [[float(np.sum(trace["calorimeter"])) for trace in sample] for sample in (traces, whole)]
-    assert stats.ks_2samp(*deposited).pvalue > LEAST_P_VALUE
-
-
 def test_replay_gives_the_same_execution():
     """Steps of Metropolis-Hastings keep what they do not move, and accept according to the data."""
     with simulator("--grid", "5,9,9") as model:
