@@ -94,6 +94,8 @@ class Lockstep:
         self._able.popleft()
         if thread.dead:
             self._finished[execution.rng.index] = (outcome, execution.log_weight)
+            del execution.asking  # itself: such circles would fill memory between the collector's rounds
+            thread.gr_context = None
             self._begin(execution.slot)
         elif execution.asking.token is None:
             self._able.append((execution, thread))

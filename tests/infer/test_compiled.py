@@ -1,5 +1,6 @@
 """Guided inference: exact weights, results that do not depend on the lockstep width, fall-backs, errors."""
 
+import gc
 import math
 from dataclasses import replace
 
@@ -31,6 +32,19 @@ def guided(model, data, number, network, **settings):
 
 
 # -- what it finds -----------------------------------------------------------------------------------------------------
+
+
+def test_executions_leave_nothing_for_the_garbage_collector():
+    """Circles of references would fill memory, and the collector's rounds would take a third of the time."""
+    network = gum_network()
+    guided(programs.gum, programs.GUM_DATA, 10, network, seed=1)
+    gc.collect()
+    gc.disable()
+    try:
+        guided(programs.gum, programs.GUM_DATA, 500, network, seed=1)
+        assert gc.collect() < 500
+    finally:
+        gc.enable()
 
 
 def test_the_posterior_of_gum_is_found_with_few_traces():
