@@ -118,6 +118,8 @@ def test_closing_before_and_after_anything_was_taken():
 
 
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.data import OnlineTraces
