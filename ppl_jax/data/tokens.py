@@ -383,7 +383,8 @@ def _read_observations(
         size = math.prod(shape)
         values = np.zeros((len(starts), size), np.float32 if name in scaling else np.float64)
         # Standardised in double precision: of numbers far from zero single precision would leave nothing.
-        mean, stddev = (part.reshape(size) for part in scaling.get(name, (np.zeros(size), np.ones(size))))
+        scale = scaling[name] if name in scaling else (np.zeros(size), np.ones(size))
+        mean, stddev = (part.reshape(size) for part in scale)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and training skips it
             if name in varying:
                 sizes = np.array([math.prod(place[1]) if len(place) == 2 else 0 for place in places], np.int64)[inverse]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ import numpy as np
 from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
-from ppl_jax.infer.runs import LOOK_EARLY, check_weights, warn_of_unmet_names
-from ppl_jax.infer.single_site import Settings, State, acceptance_of, start, step
+from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
+from ppl_jax.infer.single_site import Settings, State, acceptance_of, start, step, table_of
 from ppl_jax.models import Request, Reruns, reruns, shares_stream
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
@@ -108,9 +109,7 @@ class ByRows(ByStatements):
             return None, 0.0, site
         if len(new.plan.free) != len(keys):
             log_ratio += math.log(len(keys) / len(new.plan.free))
-        if math.isnan(log_ratio):
-            check_weights(new.table(), np.array([log_ratio]))
-        acceptance = 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
+        acceptance = acceptance_of(log_ratio, new.table)
         return (None if rng.random() >= acceptance else new), acceptance, site
 
     def adopted(self, state: State) -> Any:
@@ -218,4 +217,4 @@ def _accepts(answer: Answer, log_likelihood: float, rng: Stream | CountedStream)
     if new is None:
         return False
     log_ratio = new.log_likelihood + answer.gain - (log_likelihood + answer.present_gain)
-    return rng.random() < acceptance_of(log_ratio, new.trace)
+    return rng.random() < acceptance_of(log_ratio, partial(table_of, new.trace))

@@ -114,6 +114,11 @@ class Guided(Execution):
         self.token: Token | None = None
         self.answer = (0.0, 0.0)
 
+    @property
+    def asking(self) -> Guided:
+        """The execution whose draw is pending: this one, or one that it needs to be weighed."""
+        return self
+
     def settle_latent(self, site: Site) -> None:
         """Asks for a proposal, where there can be one."""
         prior = site.distribution

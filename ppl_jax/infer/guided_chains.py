@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import copy_context
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from greenlet import getcurrent, greenlet
 
 from ppl_jax.errors import NetworkError, describe_site
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
@@ -29,6 +27,7 @@ from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rejection import Looping, Loops
 from ppl_jax.infer.single_site import Impossible, Proposed, Settings, State
+from ppl_jax.infer.tasks import Task
 from ppl_jax.models import at_once
 from ppl_jax.nn.draws import log_densities, mixed_with_prior, proposals_of
 from ppl_jax.nn.network import Network
@@ -36,7 +35,6 @@ from ppl_jax.primitives import SAMPLE, Site
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import CountedStream, Stream
 from ppl_jax.traces import Trace
-from ppl_jax.waiting import waits_beside
 
 SIDE_BY_SIDE = 32  # chains; each has up to two executions in a block of the network's
 
@@ -145,48 +143,15 @@ class ChainsEvaluator(Evaluator):
         return values, log_density
 
 
-class Task:
-    """An execution in a greenlet of its own, and what came of it."""
-
-    def __init__(self, execution: Guided, run: Callable[[], Any]):
-        def let_others_go_on() -> None:
-            if getcurrent() is self.thread:  # not one that the model runs inside
-                self.thread.parent.switch()
-
-        def run_beside() -> Any:
-            with waits_beside(let_others_go_on):
-                return run()
-
-        self.execution = execution
-        self.thread = greenlet(run_beside)
-        self.thread.gr_context = copy_context()
-        self.result: Any = None
-        self.go_on()
-
-    @property
-    def done(self) -> bool:
-        """Whether it has come to its end."""
-        return self.thread.dead
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for another process, and not for the network."""
-        return not self.done and self.execution.token is None
-
-    def go_on(self) -> None:
-        """Runs to the next draw that is to be answered, to where it must wait, or to the end."""
-        self.result = self.thread.switch()
-
-
 class _Chain:
     """A chain under way, and the executions for which it waits."""
 
     def __init__(self, number: int, steps: Steps, writer: TraceWriter, slot: int):
         self.number, self.steps, self.writer, self.slot = number, steps, writer, slot
-        self.tasks: list[Task] = []
+        self.tasks: list[Task[Any]] = []
         self.question: Question | None = None
 
-    def under_way(self) -> list[Task]:
+    def under_way(self) -> list[Task[Any]]:
         """The executions that are not at their end."""
         return [task for task in self.tasks if not task.done]
 
@@ -249,7 +214,7 @@ class SideBySide:
         finally:
             for chain in running:
                 for task in chain.under_way():
-                    task.thread.throw()
+                    task.end()
                 self._finished[chain.number] = chain.writer
             for number in sorted(self._finished):
                 self._copy(self._finished.pop(number), writer)
@@ -277,9 +242,11 @@ class SideBySide:
             chain.tasks.append(self._fresh(question, 2 * chain.slot))
             if question.gain is None:
                 chain.tasks.append(self._followed(question, 2 * chain.slot + 1))
+            for task in chain.tasks:
+                task.go_on()
         return True
 
-    def _fresh(self, question: Question, slot: int) -> Task:
+    def _fresh(self, question: Question, slot: int) -> Task[Any]:
         execution = Fresh(question.rng, self._job, self._network, slot, self._evaluator)
 
         def run() -> tuple[State | None, float]:
@@ -293,7 +260,7 @@ class SideBySide:
 
         return Task(execution, run)
 
-    def _followed(self, question: Question, slot: int) -> Task:
+    def _followed(self, question: Question, slot: int) -> Task[Any]:
         execution = Followed(self._job, self._network, slot)
         return Task(execution, lambda: execution.follow(question.seen))
 

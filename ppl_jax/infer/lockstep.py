@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from contextvars import copy_context
 
 import numpy as np
-from greenlet import getcurrent, greenlet
 
 from ppl_jax.infer.compiled import Evaluator
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rejection import Loops, Steered
+from ppl_jax.infer.tasks import Task
 from ppl_jax.models import shares_stream
 from ppl_jax.nn.network import Network
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import counted_streams, streams
 from ppl_jax.traces import Trace
-from ppl_jax.waiting import waits_beside
 
 
 class Lockstep:
@@ -36,8 +34,8 @@ class Lockstep:
         self._waiting = iter((counted_streams if shares_stream(job.model) else streams)(job.seed, 0, num_traces))
         self._width = min(width, num_traces)
         self._evaluator = Evaluator(network, job.observations, self._width)
-        self._able: deque[tuple[Steered, greenlet]] = deque()  # those that can go on
-        self._pending: list[tuple[Steered, greenlet]] = []  # those that wait for a proposal
+        self._able: deque[Task[Steered]] = deque()  # those that can go on
+        self._pending: list[Task[Steered]] = []  # those that wait for a proposal
         self._finished: dict[int, tuple[Trace, float]] = {}
         self._written = 0
 
@@ -49,15 +47,14 @@ class Lockstep:
             self._advance_all()
             self._write(writer, progress)
             while self._pending:
-                self._evaluator.answer([execution.asking for execution, _ in self._pending])
+                self._evaluator.answer([task.execution.asking for task in self._pending])
                 self._able.extend(self._pending)
                 self._pending.clear()
                 self._advance_all()
                 self._write(writer, progress)
         finally:
-            for _, thread in (*self._pending, *self._able):
-                if not thread.dead:
-                    thread.throw()
+            for task in (*self._pending, *self._able):
+                task.end()
             for index in sorted(self._finished):  # an interrupted run keeps what was finished out of turn
                 writer.append(*self._finished.pop(index))
 
@@ -67,40 +64,28 @@ class Lockstep:
         if rng is None:
             return
         execution = Steered(rng, self._job, self._network, slot, self._evaluator, self._loops)
-
-        def let_others_go_on() -> None:
-            if getcurrent() is thread:  # not one that the model runs inside
-                thread.parent.switch()
-
-        def run() -> Trace:
-            with waits_beside(let_others_go_on):
-                return execution.run()
-
-        thread = greenlet(run)
-        thread.gr_context = copy_context()
-        self._able.append((execution, thread))
+        self._able.append(Task(execution, execution.run))
 
     def _advance_all(self) -> None:
         """Runs all executions to their next pending draws, or to their ends."""
         while self._able:
-            self._advance(*self._able[0])
+            self._advance(self._able[0])
 
-    def _advance(self, execution: Steered, thread: greenlet) -> None:
+    def _advance(self, task: Task[Steered]) -> None:
         """Lets the first execution go on; at its end, another one takes its place.
 
         If it waits for another process it goes to the end of the queue, so that many processes compute together.
         """
-        outcome = thread.switch()
+        task.go_on()
         self._able.popleft()
-        if thread.dead:
-            self._finished[execution.rng.index] = (outcome, execution.log_weight)
-            del execution.asking  # itself: such circles would fill memory between the collector's rounds
-            thread.gr_context = None
+        if task.done:
+            execution = task.execution
+            self._finished[execution.rng.index] = (task.result, execution.log_weight)
             self._begin(execution.slot)
-        elif execution.asking.token is None:
-            self._able.append((execution, thread))
+        elif task.waits:
+            self._able.append(task)
         else:
-            self._pending.append((execution, thread))
+            self._pending.append(task)
 
     def _write(self, writer: TraceWriter, progress: Progress) -> None:
         """Writes what is finished and has its turn."""

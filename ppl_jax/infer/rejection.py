@@ -192,17 +192,18 @@ class Looping(Guided):
 
 
 class Steered(Looping):
-    """An execution under a network that is to become a weighted trace; ``run()`` does all of it.
+    """An execution under a network that is to become a weighted trace; ``run()`` does all of it."""
 
-    Attributes:
-      asking: the execution, this one or one that it needs to be weighed, whose draw is pending.
-    """
-
-    __slots__ = ("asking",)
+    __slots__ = ("_fresh",)
 
     def __init__(self, rng: Any, job: Job, network: Network, slot: int, evaluator: Evaluator, loops: Loops):
         super().__init__(rng, job, network, slot, evaluator, loops)
-        self.asking: Guided = self
+        self._fresh: Again | None = None  # under way
+
+    @property
+    def asking(self) -> Guided:
+        """See :class:`ppl_jax.infer.compiled.Guided`."""
+        return self if self._fresh is None else self._fresh
 
     def run(self) -> Trace:
         """The trace, whose weight has the corrections of its rejection scopes.
@@ -233,11 +234,13 @@ class Steered(Looping):
 
     def _again(self, number: int, proposes: bool, most: int | None) -> Again:
         """Fresh passes of a scope to the first acceptance, or to ``most`` of them."""
-        self.asking = again = Again(self, number, proposes, most)
+        self._fresh = again = Again(self, number, proposes, most)
         try:
             execute(again, self.job.model, self.job.ambient)
         except Ended:
             return again
+        finally:
+            self._fresh = None
         again.close()
         return again
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,7 +189,7 @@ def step(
     log_ratio = execution.log_ratio + execution.log_weight - state.log_likelihood
     if len(free) != len(keys):
         log_ratio += math.log(len(keys) / len(free))
-    acceptance = acceptance_of(log_ratio, trace)
+    acceptance = acceptance_of(log_ratio, partial(table_of, trace))
     if rng.random() >= acceptance:
         return None, acceptance, state.free[chosen]
     trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
@@ -226,14 +227,14 @@ def start(settings: Settings, seed: int) -> State:
     raise AssertionError("unreachable: the density is zero, infinite or not a number")
 
 
-def acceptance_of(log_ratio: float, trace: Trace) -> float:
-    """The probability of accepting a trace, of the logarithm of its ratio.
+def acceptance_of(log_ratio: float, table: Callable[[], TraceTable]) -> float:
+    """The probability of accepting an execution, of the logarithm of its ratio; ``table`` gives it to blame.
 
     Raises:
       DegenerateWeightsError: it is not a number; names the site to blame.
     """
     if math.isnan(log_ratio):
-        check_weights(table_of(trace), np.array([log_ratio]))
+        check_weights(table(), np.array([log_ratio]))
     return 1.0 if log_ratio >= 0.0 else math.exp(log_ratio)
 
 

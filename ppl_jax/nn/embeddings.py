@@ -189,7 +189,7 @@ class Set(nn.Module):
         width = max(self.dim, _NARROWEST)
         each = nn.relu(nn.Dense(width)(nn.gelu(nn.Dense(width)(x)))) * there[..., None]
         pooled = [_mean(each, there), each.max(axis=1), _size(there)]  # nothing is below 0, where the absent ones are
-        return nn.Dense(self.dim)(nn.gelu(nn.Dense(width)(jnp.concatenate(pooled, axis=-1))))
+        return _summary(self.dim, pooled)
 
 
 class Sequence(nn.Module):
@@ -207,7 +207,7 @@ class Sequence(nn.Module):
         states = LSTMCore(width)(x, start) * there[..., None]
         final = there - jnp.concatenate([there[:, 1:], jnp.zeros_like(there[:, :1])], axis=1)  # 1 at the last element
         pooled = [jnp.einsum("nt,ntw->nw", final, states), _mean(states, there), _size(there)]
-        return nn.Dense(self.dim)(nn.gelu(nn.Dense(width)(jnp.concatenate(pooled, axis=-1))))
+        return _summary(self.dim, pooled)
 
 
 def _elements(x: jax.Array, varying: bool) -> tuple[jax.Array, jax.Array]:
@@ -217,6 +217,11 @@ def _elements(x: jax.Array, varying: bool) -> tuple[jax.Array, jax.Array]:
         return x, jnp.ones(x.shape[:2], x.dtype)
     there = ~jnp.isnan(x).all(axis=-1)
     return jnp.where(there[..., None], x, 0.0), there.astype(x.dtype)
+
+
+def _summary(dim: int, pooled: list[jax.Array]) -> jax.Array:
+    """The network, of the module that calls this, for what is known of all elements together: (n, dim)."""
+    return nn.Dense(dim)(nn.gelu(nn.Dense(max(dim, _NARROWEST))(jnp.concatenate(pooled, axis=-1))))
 
 
 def _mean(features: jax.Array, there: jax.Array) -> jax.Array:

@@ -103,8 +103,8 @@ def truncated_with_mean_posterior(y):
 # -- Marsaglia's method ------------------------------------------------------------------------------------------------
 
 
-def marsaglia():
-    """GUM whose mean comes from Marsaglia's polar method in a scope."""
+def polar():
+    """A standard normal number by Marsaglia's polar method, in a scope."""
     with ppl.rejection_scope("polar") as scope:
         while True:
             x = ppl.sample(dist.Uniform(-1.0, 1.0), name="x")
@@ -113,10 +113,19 @@ def marsaglia():
             if 0.0 < s < 1.0:
                 break
             scope.reject()
-    mu = 1.0 + math.sqrt(5.0) * x * math.sqrt(-2.0 * math.log(s) / s)
+    return x * math.sqrt(-2.0 * math.log(s) / s)
+
+
+def observed_twice(mu):
+    """GUM's data."""
     ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs0")
     ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs1")
     return mu
+
+
+def marsaglia():
+    """GUM whose mean comes from Marsaglia's polar method in a scope."""
+    return observed_twice(1.0 + math.sqrt(5.0) * polar())
 
 
 def marsaglia_posterior(data):
@@ -130,18 +139,7 @@ def marsaglia_posterior(data):
 def half_marsaglia():
     """GUM whose mean is a + b: a ~ Normal(1, sqrt 2), and b ~ Normal(0, sqrt 3) by Marsaglia's method in a scope."""
     a = ppl.sample(dist.Normal(1.0, math.sqrt(2.0)), name="a")
-    with ppl.rejection_scope("polar") as scope:
-        while True:
-            x = ppl.sample(dist.Uniform(-1.0, 1.0), name="x")
-            y = ppl.sample(dist.Uniform(-1.0, 1.0), name="y")
-            s = x * x + y * y
-            if 0.0 < s < 1.0:
-                break
-            scope.reject()
-    mu = a + math.sqrt(3.0) * x * math.sqrt(-2.0 * math.log(s) / s)
-    ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs0")
-    ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name="obs1")
-    return mu
+    return observed_twice(a + math.sqrt(3.0) * polar())
 
 
 #: Mean and variance of a given 8 and 9: the share 2 / 5 of what is learnt of mu, and what is left.

@@ -27,6 +27,7 @@ from ppl_jax.errors import NetworkError
 from ppl_jax.infer import guided_chains
 from ppl_jax.infer.guided_chains import Followed, SideBySide
 from ppl_jax.infer.single_site import State
+from ppl_jax.infer.tasks import Task
 from ppl_jax.nn import LSTM, FeedForward, Transformer
 from ppl_jax.traces import Trace
 
@@ -217,7 +218,9 @@ def test_an_execution_that_is_followed_weighs_what_it_weighed_when_it_was_new(co
     tasks = []
     for slot, execution in enumerate(reversed(done)):
         followed = Followed(job, network, slot)
-        tasks.append((execution, guided_chains.Task(followed, partial(followed.follow, seen(execution)))))
+        task = Task(followed, partial(followed.follow, seen(execution)))
+        task.go_on()
+        tasks.append((execution, task))
     while pending := [task for _, task in tasks if not task.done]:
         evaluator.answer([task.execution for task in pending])
         for task in pending:
