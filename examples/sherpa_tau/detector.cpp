@@ -64,11 +64,12 @@ struct Shooting {
 
 } // namespace
 
-Detector::Detector(const Grid &grid, double deposits, double noise)
+Detector::Detector(const Grid &grid, double deposits, double noise, const Resolution &resolution)
     : grid_(grid), x_{-half_width, 2.0 * half_width / grid.width, grid.width},
       y_{-half_width, 2.0 * half_width / grid.height, grid.height}, z_{0.0, depth / grid.depth, grid.depth},
       deposits_(deposits),
       noise_(noise > 0.0 ? noise : unit_noise * std::sqrt(x_.size * y_.size * z_.size / unit_volume)),
+      resolution_(resolution),
       zeros_(std::vector<double>(deposits_at_a_time * numbers_of_a_deposit),
              {deposits_at_a_time, numbers_of_a_deposit}) {}
 
@@ -127,6 +128,16 @@ ppx::Array Detector::measure(const std::vector<Particle> &particles, Source &sou
         }
     }
     return voxels;
+}
+
+ppx::Array Detector::uncertainties(const ppx::Array &energies) const {
+    ppx::Array stddevs = energies;
+    for (std::size_t i = 0; i < stddevs.size(); ++i) {
+        const double stochastic = resolution_.stochastic * std::sqrt(std::fmax(0.0, energies[i]));
+        const double constant = resolution_.constant * energies[i];
+        stddevs[i] = std::sqrt(noise_ * noise_ + stochastic * stochastic + constant * constant);
+    }
+    return stddevs;
 }
 
 } // namespace sherpa_tau

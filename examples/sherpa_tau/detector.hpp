@@ -20,12 +20,13 @@ class Detector {
 public:
     // `deposits`: mean number for each GeV of an electromagnetic shower. `noise`: of a voxel, GeV; 0: 0.5 GeV for one
     // of 50 mm x 50 mm x 50 mm, in proportion to the square root of the volume.
-    Detector(const Grid &grid, double deposits, double noise);
-
-    double noise() const { return noise_; }
+    Detector(const Grid &grid, double deposits, double noise, const Resolution &resolution);
 
     // The expected energies in the voxels, GeV, (depth, height, width).
     ppx::Array measure(const std::vector<Particle> &particles, Source &source) const;
+
+    // The standard deviations with which such energies are measured, GeV.
+    ppx::Array uncertainties(const ppx::Array &energies) const;
 
 private:
     // The voxels along one axis, from `begin` on, `size` each, mm.
@@ -46,6 +47,7 @@ private:
     Grid grid_;
     Axis x_, y_, z_;
     double deposits_, noise_;
+    Resolution resolution_;
     ppx::Array zeros_; // of the shape of what is drawn at a time
 };
 

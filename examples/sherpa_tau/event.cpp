@@ -65,7 +65,8 @@ std::vector<Particle> Event::products() const {
 
 void Event::operator()() const {
     const std::vector<Particle> particles = products();
-    source_.observe(detector_.measure(particles, source_), detector_.noise(), "calorimeter");
+    const ppx::Array energies = detector_.measure(particles, source_);
+    source_.observe(energies, detector_.uncertainties(energies), "calorimeter");
     ppx::tag(table_of(particles), "particles");
     ppx::tag(missing_of(particles), "missing");
 }

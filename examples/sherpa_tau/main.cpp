@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
     }
     try {
         TauDecays decays(settings.sherpa_yaml);
-        const Detector detector(settings.grid, settings.deposits, settings.noise);
+        const Detector detector(settings.grid, settings.deposits, settings.noise, settings.resolution);
         if (settings.list_channels) print_channels(decays.channels());
         else if (settings.decays) print_decays(settings, decays);
         else if (settings.bare) run_alone(settings, decays, detector);

@@ -21,6 +21,9 @@ const char *const usage =
     "                       voxels of the calorimeter along z, y and x (20,35,35)\n"
     "  --noise GEV          standard deviation of a voxel's noise (0.5 GeV for a grid of 20,35,35; it goes\n"
     "                       with the square root of a voxel's volume)\n"
+    "  --resolution STOCHASTIC,CONSTANT\n"
+    "                       what a voxel of E GeV is measured with beside noise: a standard deviation of STOCHASTIC\n"
+    "                       times the square root of E, and one of CONSTANT times E (0,0)\n"
     "  --deposits NUMBER    mean number of deposits of a shower for each GeV (4)\n"
     "  --rejected           keep the draws of rejected passes of Sherpa's loops in the trace, as nuisances; without\n"
     "                       it the loops are rejection scopes\n"
@@ -70,6 +73,13 @@ Grid grid(const std::string &option, const std::string &text) {
             voxels(option, text, sizes[2], expected)};
 }
 
+Resolution resolution(const std::string &option, const std::string &text) {
+    const std::string expected = "two numbers from 0 on, as 0.5,0.1";
+    const std::vector<double> terms = numbers(option, text, 2, expected);
+    if (terms[0] < 0.0 || terms[1] < 0.0) refuse(option, text, expected);
+    return {terms[0], terms[1]};
+}
+
 double positive(const std::string &option, const std::string &text) {
     const double number = numbers(option, text, 1, "a number above 0")[0];
     if (!(number > 0.0)) refuse(option, text, "a number above 0");
@@ -112,6 +122,7 @@ Settings read_settings(int argc, char **argv) {
         else if (option == "--pz") settings.pz = range(option, text);
         else if (option == "--grid") settings.grid = grid(option, text);
         else if (option == "--noise") settings.noise = positive(option, text);
+        else if (option == "--resolution") settings.resolution = resolution(option, text);
         else if (option == "--deposits") settings.deposits = positive(option, text);
         else if (option == "--yaml") settings.sherpa_yaml = text;
         else if (option == "--bare") settings.bare = whole(option, text, 1);

@@ -18,6 +18,12 @@ struct Grid {
     int size() const { return depth * height * width; }
 };
 
+// A calorimeter's resolution: what E GeV is measured with, beside noise, has a variance of stochastic^2 E + (constant E)^2.
+struct Resolution {
+    double stochastic = 0.0; // GeV^(1/2)
+    double constant = 0.0;
+};
+
 struct Settings {
     std::string endpoint;
     std::string sherpa_yaml;               // Sherpa's run card
@@ -26,6 +32,7 @@ struct Settings {
     Range pz{42.0, 48.0};
     Grid grid;
     double noise = 0.0;                    // of a voxel, GeV; 0: by its volume, see detector.hpp
+    Resolution resolution;                 // of a voxel, beside the noise
     double deposits = 4.0;                 // of an electromagnetic shower, for each GeV
     bool keep_rejected = false;            // draws of rejected passes in the trace, instead of rejection scopes
     std::int64_t bare = 0;                 // events to time without ppx; 0: serve

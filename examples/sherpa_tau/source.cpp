@@ -86,8 +86,8 @@ ppx::Array Asked::normals(const ppx::Array &zeros, const char *name) {
     return ppx::sample(ppx::Each<ppx::Normal>(zeros, 1.0), ppx::Statement(name).uncontrolled());
 }
 
-void Asked::observe(const ppx::Array &means, double stddev, const char *name) {
-    ppx::observe(ppx::Each<ppx::Normal>(means, stddev), name);
+void Asked::observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) {
+    ppx::observe(ppx::Each<ppx::Normal>(means, stddevs), name);
 }
 
 double Independent::uniform(const Range &range, const char *) {
@@ -104,9 +104,9 @@ ppx::Array Independent::normals(const ppx::Array &zeros, const char *) {
     return numbers;
 }
 
-void Independent::observe(const ppx::Array &means, double stddev, const char *name) {
+void Independent::observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) {
     ppx::Array voxels = normals(means, name);
-    for (std::size_t i = 0; i < voxels.size(); ++i) voxels[i] = means[i] + stddev * voxels[i];
+    for (std::size_t i = 0; i < voxels.size(); ++i) voxels[i] = means[i] + stddevs[i] * voxels[i];
     __asm__ volatile("" : : "r"(voxels.data()) : "memory"); // as if someone looked at them
 }
 

@@ -25,7 +25,7 @@ public:
     virtual double uniform(const Range &range, const char *name) = 0;
     virtual std::int64_t poisson(double mean, const char *name) = 0;
     virtual ppx::Array normals(const ppx::Array &zeros, const char *name) = 0; // standard ones, of the shape of `zeros`
-    virtual void observe(const ppx::Array &means, double stddev, const char *name) = 0;
+    virtual void observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) = 0;
 };
 
 // Every draw is a site of PPX, known by the call stack that led to it.
@@ -40,7 +40,7 @@ public:
     double uniform(const Range &range, const char *name) override;
     std::int64_t poisson(double mean, const char *name) override;
     ppx::Array normals(const ppx::Array &zeros, const char *name) override;
-    void observe(const ppx::Array &means, double stddev, const char *name) override;
+    void observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) override;
 
 private:
     enum class Role : unsigned char { Unknown, Nuisance, Channel, Kinematics, Acceptance };
@@ -67,7 +67,7 @@ public:
     double uniform(const Range &range, const char *name) override;
     std::int64_t poisson(double mean, const char *name) override;
     ppx::Array normals(const ppx::Array &zeros, const char *name) override;
-    void observe(const ppx::Array &means, double stddev, const char *name) override; // adds noise
+    void observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) override; // adds noise
 
 private:
     std::mt19937_64 generator_;
