@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 #include <stdexcept>
+#include <string_view>
 
 #include "ATOOLS/Math/Random.H"
 #include "ATOOLS/Org/Exception.H"
@@ -24,7 +25,7 @@
 class Hook : public ATOOLS::External_RNG {
 public:
     double Get() override {
-        const double number = source->for_sherpa();
+        const double number = source->for_generator();
         __asm__ volatile(""); // no jump: this frame stays
         return number;
     }
@@ -54,7 +55,7 @@ constexpr int warm_up = 2000; // events
 class Drawing {
 public:
     explicit Drawing(Source &source) { Hook::source = &source; }
-    ~Drawing() { Hook::source->end_of_sherpa(); }
+    ~Drawing() { Hook::source->end_of_generator(); }
     Drawing(const Drawing &) = delete;
     Drawing &operator=(const Drawing &) = delete;
 };
@@ -116,6 +117,8 @@ void collect_tables(PHASIC::Decay_Map &map, const ATOOLS::Flavour &flavour, std:
         for (std::size_t i = 1; i < channel->Flavs().size(); ++i) collect_tables(map, channel->Flavs()[i], found);
 }
 
+bool contains(std::string_view text, std::string_view part) { return text.find(part) != text.npos; }
+
 std::string text_of(const ATOOLS::Exception &exception) {
     std::ostringstream text;
     text << exception;
@@ -124,16 +127,69 @@ std::string text_of(const ATOOLS::Exception &exception) {
 
 } // namespace
 
-struct TauDecays::Maximum {
-    PHASIC::Decay_Channel *channel;
-    double value;
+// Which of Sherpa's draws is which. The innermost frames are the source's and the hook's; before them stand Sherpa's.
+//
+// PHASIC::Decay_Table::Select picks a channel, of the tau or of a daughter. PHASIC::Decay_Channel::GenerateKinematics
+// draws phase space points until it accepts one: the innermost frame of the draw that decides over a pass is
+// GenerateKinematics itself; that of all others is below it. Sherpa also accepts a point, without asking, whose weight
+// passes the maximum.
+Role role_of(std::string_view address) {
+    const std::string_view sherpa = address.substr(0, address.rfind("; Hook::Get()"));
+    const std::string_view innermost = sherpa.substr(sherpa.rfind("; ") + 1);
+    if (contains(innermost, "PHASIC::Decay_Table::Select()"))
+        return contains(sherpa, "::FillDecayTree(") ? Role::Nuisance : Role::Channel; // of a daughter, of the tau
+    if (contains(innermost, "PHASIC::Decay_Channel::GenerateKinematics(")) return Role::Acceptance;
+    return contains(sherpa, "PHASIC::Decay_Channel::GenerateKinematics(") ? Role::Kinematics : Role::Nuisance;
+}
+
+struct TauDecays::Generator {
+    // Sherpa raises the largest weight of a channel when it meets a larger one, and would so make an event depend on
+    // those before it. After a warm-up from a fixed seed each event begins with the same maxima.
+    struct Maximum {
+        PHASIC::Decay_Channel *channel;
+        double value;
+    };
+
+    explicit Generator(const std::string &yaml);
+    void find_maxima();
+    std::vector<Particle> products() const;
+
+    std::unique_ptr<SHERPA::Sherpa> sherpa;
+    std::vector<const PHASIC::Decay_Channel *> channels; // of the tau
+    std::vector<Maximum> maxima;
 };
+
+TauDecays::Generator::Generator(const std::string &yaml) {
+    const ScratchFolder scratch;
+    std::string program = "Sherpa", card = yaml;
+    std::vector<char *> arguments{program.data(), card.data(), nullptr};
+    sherpa = std::make_unique<SHERPA::Sherpa>(2, arguments.data());
+    if (!sherpa->InitializeTheRun() || !sherpa->InitializeTheEventHandler())
+        throw std::runtime_error("Sherpa cannot initialise itself with " + yaml);
+    for (const PHASIC::Decay_Channel *channel : tau_table(*sherpa))
+        if (channel->Active(first_decay) >= 1) channels.push_back(channel);
+    find_maxima();
+}
+
+void TauDecays::Generator::find_maxima() {
+    for (int event = 0; event < warm_up; ++event) sherpa->GenerateOneEvent();
+    std::set<PHASIC::Decay_Table *> tables;
+    collect_tables(decay_map(*sherpa), ATOOLS::Flavour(kf_tau), tables);
+    for (PHASIC::Decay_Table *table : tables)
+        for (PHASIC::Decay_Channel *channel : *table) maxima.push_back({channel, channel->Max()});
+}
 
 TauDecays::TauDecays(const std::string &yaml) {
     const std::string card = std::filesystem::absolute(yaml).string();
     if (!std::filesystem::exists(card)) throw std::runtime_error("there is no run card " + card);
+    Independent fixed(1);
+    const Drawing drawing(fixed);
     try {
-        initialise(card);
+        generator_ = std::make_unique<Generator>(card);
+        mass_ = ATOOLS::Flavour(kf_tau).HadMass();
+        const double width = tau_table(*generator_->sherpa).ActiveWidth(first_decay);
+        for (const PHASIC::Decay_Channel *channel : generator_->channels)
+            channels_.push_back({name_of(*channel), channel->Width() / width});
     } catch (const ATOOLS::Exception &exception) {
         throw std::runtime_error("Sherpa: " + text_of(exception));
     }
@@ -141,58 +197,32 @@ TauDecays::TauDecays(const std::string &yaml) {
 
 TauDecays::~TauDecays() = default;
 
-void TauDecays::initialise(const std::string &yaml) {
-    const ScratchFolder scratch;
-    Independent fixed(1);
-    const Drawing drawing(fixed);
-    std::string program = "Sherpa", card = yaml;
-    std::vector<char *> arguments{program.data(), card.data(), nullptr};
-    sherpa_ = std::make_unique<SHERPA::Sherpa>(2, arguments.data());
-    if (!sherpa_->InitializeTheRun() || !sherpa_->InitializeTheEventHandler())
-        throw std::runtime_error("Sherpa cannot initialise itself with " + yaml);
-    mass_ = ATOOLS::Flavour(kf_tau).HadMass();
-    const PHASIC::Decay_Table &table = tau_table(*sherpa_);
-    for (const PHASIC::Decay_Channel *channel : table) {
-        if (channel->Active(first_decay) < 1) continue;
-        sherpas_channels_.push_back(channel);
-        channels_.push_back({name_of(*channel), channel->Width() / table.ActiveWidth(first_decay)});
-    }
-    find_maxima();
-}
-
-void TauDecays::find_maxima() {
-    for (int event = 0; event < warm_up; ++event) sherpa_->GenerateOneEvent();
-    std::set<PHASIC::Decay_Table *> tables;
-    collect_tables(decay_map(*sherpa_), ATOOLS::Flavour(kf_tau), tables);
-    for (PHASIC::Decay_Table *table : tables)
-        for (PHASIC::Decay_Channel *channel : *table) maxima_.push_back({channel, channel->Max()});
-}
-
 std::vector<Particle> TauDecays::decay(Source &source) {
-    for (const Maximum &maximum : maxima_) maximum.channel->SetMax(maximum.value);
+    for (const Generator::Maximum &maximum : generator_->maxima) maximum.channel->SetMax(maximum.value);
     const Drawing drawing(source);
     try {
-        while (!sherpa_->GenerateOneEvent()) continue;
+        while (!generator_->sherpa->GenerateOneEvent()) continue;
     } catch (const ATOOLS::Exception &exception) {
         throw std::runtime_error("Sherpa: " + text_of(exception));
     }
-    return products();
+    return generator_->products();
 }
 
 std::size_t TauDecays::channel() const {
-    for (ATOOLS::Blob *blob : sherpa_->GetBlobList()) {
+    const std::vector<const PHASIC::Decay_Channel *> &channels = generator_->channels;
+    for (ATOOLS::Blob *blob : generator_->sherpa->GetBlobList()) {
         ATOOLS::Blob_Data_Base *data = (*blob)["dc"];
         if (!data || blob->InParticle(0)->Flav().Kfcode() != kf_tau) continue;
         const auto *chosen = data->Get<PHASIC::Decay_Channel *>();
-        const auto found = std::find(sherpas_channels_.begin(), sherpas_channels_.end(), chosen);
-        if (found != sherpas_channels_.end()) return static_cast<std::size_t>(found - sherpas_channels_.begin());
+        const auto found = std::find(channels.begin(), channels.end(), chosen);
+        if (found != channels.end()) return static_cast<std::size_t>(found - channels.begin());
     }
     throw std::runtime_error("Sherpa's event has no decay of a tau");
 }
 
-std::vector<Particle> TauDecays::products() const {
+std::vector<Particle> TauDecays::Generator::products() const {
     std::vector<Particle> found;
-    for (ATOOLS::Blob *blob : sherpa_->GetBlobList()) {
+    for (ATOOLS::Blob *blob : sherpa->GetBlobList()) {
         if (blob->Type() != ATOOLS::btp::Hadron_Decay) continue;
         for (int i = 0; i < blob->NOutP(); ++i) {
             const ATOOLS::Particle &particle = *blob->OutParticle(i);

@@ -1,4 +1,4 @@
-// Decays of a tau lepton at rest, by Sherpa.
+// Decays of a tau lepton at rest, by an event generator: Sherpa (decay.cpp) or Pythia (../pythia_tau/decay.cpp).
 
 #ifndef SHERPA_TAU_DECAY_HPP
 #define SHERPA_TAU_DECAY_HPP
@@ -10,13 +10,6 @@
 #include "kinematics.hpp"
 #include "source.hpp"
 
-namespace PHASIC {
-class Decay_Channel;
-}
-namespace SHERPA {
-class Sherpa;
-}
-
 namespace sherpa_tau {
 
 struct Channel {
@@ -27,11 +20,11 @@ struct Channel {
 // One for a process: Sherpa keeps what it knows in global variables.
 class TauDecays {
 public:
-    // Initialises Sherpa, which reads `yaml` and writes nothing. Throws std::runtime_error.
-    explicit TauDecays(const std::string &yaml);
+    // Initialises the generator, which reads its run card and writes nothing. Throws std::runtime_error.
+    explicit TauDecays(const std::string &card);
     ~TauDecays();
 
-    // The tau's channels in the order in which Sherpa adds their probabilities up.
+    // The tau's channels in the order in which the generator adds their probabilities up.
     const std::vector<Channel> &channels() const { return channels_; }
 
     // GeV
@@ -44,18 +37,10 @@ public:
     std::size_t channel() const;
 
 private:
-    // Sherpa raises the largest weight of a channel when it meets a larger one, and would so make an event depend on
-    // those before it. After a warm-up from a fixed seed each event begins with the same maxima.
-    struct Maximum;
+    struct Generator;
 
-    void initialise(const std::string &yaml);
-    void find_maxima();
-    std::vector<Particle> products() const;
-
-    std::unique_ptr<SHERPA::Sherpa> sherpa_;
-    std::vector<const PHASIC::Decay_Channel *> sherpas_channels_;
+    std::unique_ptr<Generator> generator_;
     std::vector<Channel> channels_;
-    std::vector<Maximum> maxima_;
     double mass_ = 0.0;
 };
 

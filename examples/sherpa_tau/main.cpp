@@ -1,6 +1,8 @@
-// The decay of a tau lepton by Sherpa 3, seen by a calorimeter: a simulator that answers an inference side over PPX.
+// The decay of a tau lepton by an event generator, Sherpa 3 or Pythia 8, seen by a calorimeter: a simulator that answers
+// an inference side over PPX.
 //
-// This program links Sherpa, which is under the GNU General Public License, version 3; so is this program: see LICENSE.
+// Both generators are under the GNU General Public License (Sherpa: version 3; Pythia: version 2 or later), and so is a
+// program that links one: see LICENSE.
 
 #include <chrono>
 #include <cstdio>
@@ -51,14 +53,14 @@ void serve(const Settings &settings, TauDecays &decays, const Detector &detector
     for (const Channel &channel : decays.channels()) branching.push_back(channel.branching_ratio);
     Asked source(branching, settings.keep_rejected);
     ppx::Options options;
-    options.name = "sherpa_tau";
+    options.name = TAU_GENERATOR "_tau";
     ppx::serve(settings.endpoint, Event(settings, decays, detector, source), options);
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-    std::cout.rdbuf(std::cerr.rdbuf()); // what Sherpa has to say; printf is for results
+    std::cout.rdbuf(std::cerr.rdbuf()); // what the generator has to say; printf is for results
     Settings settings;
     try {
         settings = read_settings(argc, argv);
@@ -67,7 +69,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     try {
-        TauDecays decays(settings.sherpa_yaml);
+        TauDecays decays(settings.card);
         const Detector detector(settings.grid, settings.deposits, settings.noise, settings.resolution);
         if (settings.list_channels) print_channels(decays.channels());
         else if (settings.decays) print_decays(settings, decays);

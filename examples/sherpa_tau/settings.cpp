@@ -11,7 +11,7 @@ namespace sherpa_tau {
 const char *const usage =
     "usage: tau [options] ENDPOINT\n"
     "\n"
-    "Serves decays of the tau lepton by Sherpa, seen by a calorimeter, over PPX.\n"
+    "Serves decays of the tau lepton by " TAU_GENERATOR ", seen by a calorimeter, over PPX.\n"
     "\n"
     "  ENDPOINT             ipc:///path or tcp://address:port\n"
     "  --px LOW,HIGH        range of the uniform prior of the tau's momentum in GeV (default -18,18)\n"
@@ -25,12 +25,12 @@ const char *const usage =
     "                       what a voxel of E GeV is measured with beside noise: a standard deviation of STOCHASTIC\n"
     "                       times the square root of E, and one of CONSTANT times E (0,0)\n"
     "  --deposits NUMBER    mean number of deposits of a shower for each GeV (4)\n"
-    "  --rejected           keep the draws of rejected passes of Sherpa's loops in the trace, as nuisances; without\n"
+    "  --rejected           keep the draws of rejected passes of " TAU_GENERATOR "'s loops in the trace, as nuisances; without\n"
     "                       it the loops are rejection scopes\n"
-    "  --yaml FILE          Sherpa's run card (the one beside the program's source)\n"
+    "  " TAU_CARD_OPTION " FILE          " TAU_GENERATOR "'s run card (the one beside the program's source)\n"
     "  --channels           print the decay channels and their branching ratios as JSON, and end\n"
     "  --bare EVENTS        simulate without PPX, from a Mersenne Twister; print events per second, and end\n"
-    "  --decays NUMBER      print decays at rest as Sherpa makes them, one JSON object a line (channel, and of every\n"
+    "  --decays NUMBER      print decays at rest as " TAU_GENERATOR " makes them, one JSON object a line (channel, and of every\n"
     "                       particle pdg number, px, py, pz, E in GeV), and end\n"
     "  --seed NUMBER        of the Mersenne Twister (0)\n";
 
@@ -98,7 +98,7 @@ std::int64_t whole(const std::string &option, const std::string &text, std::int6
 
 Settings read_settings(int argc, char **argv) {
     Settings settings;
-    settings.sherpa_yaml = SHERPA_TAU_YAML;
+    settings.card = TAU_CARD;
     for (int i = 1; i < argc; ++i) {
         const std::string option = argv[i];
         if (option == "--channels") {
@@ -124,7 +124,7 @@ Settings read_settings(int argc, char **argv) {
         else if (option == "--noise") settings.noise = positive(option, text);
         else if (option == "--resolution") settings.resolution = resolution(option, text);
         else if (option == "--deposits") settings.deposits = positive(option, text);
-        else if (option == "--yaml") settings.sherpa_yaml = text;
+        else if (option == TAU_CARD_OPTION) settings.card = text;
         else if (option == "--bare") settings.bare = whole(option, text, 1);
         else if (option == "--decays") settings.decays = whole(option, text, 1);
         else if (option == "--seed") settings.seed = static_cast<std::uint64_t>(whole(option, text, 0));

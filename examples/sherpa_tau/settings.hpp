@@ -26,7 +26,7 @@ struct Resolution {
 
 struct Settings {
     std::string endpoint;
-    std::string sherpa_yaml;               // Sherpa's run card
+    std::string card;                      // the event generator's run card
     Range px{-18.0, 18.0};                 // of the prior of the tau's momentum, GeV
     Range py{-18.0, 18.0};
     Range pz{42.0, 48.0};
@@ -36,7 +36,7 @@ struct Settings {
     double deposits = 4.0;                 // of an electromagnetic shower, for each GeV
     bool keep_rejected = false;            // draws of rejected passes in the trace, instead of rejection scopes
     std::int64_t bare = 0;                 // events to time without ppx; 0: serve
-    std::int64_t decays = 0;               // of Sherpa to print; 0: serve
+    std::int64_t decays = 0;               // of the generator to print; 0: serve
     std::uint64_t seed = 0;                // of events and decays without ppx
     bool list_channels = false;
 };

@@ -1,26 +1,21 @@
-// The hook proper: which of Sherpa's draws is which, seen from the call stack.
+// The hook proper: the event generator's draws as sites, by their roles, which decay.cpp tells from the call stack.
 //
-// Two places in Sherpa are treated apart; all other draws are uniform nuisances.
-//
-// - PHASIC::Decay_Table::Select compares one number with the cumulative branching ratios. For the tau's own decay the
-//   number becomes a Categorical over the channels, and Sherpa gets the middle of the channel's part of (0, 1): it
-//   looks at nothing else of the number.
-// - PHASIC::Decay_Channel::GenerateKinematics draws phase space points until one is accepted: a rejection scope. The
-//   innermost frame of the draw that decides over a pass is GenerateKinematics itself; that of all others is below it.
-//   Sherpa also accepts a point, without asking, whose weight passes the maximum. Before its next loop it always draws
-//   something else (the order of the daughters), so a draw that follows the deciding one begins another pass.
+// - One number is compared with the cumulative branching ratios of the tau. It becomes a Categorical over the channels,
+//   and the generator gets the middle of the channel's part of (0, 1): it looks at nothing else of the number.
+// - Loops that draw phase space points until one is accepted are rejection scopes. Between one loop and the next the
+//   generators always draw something else, so a draw in a loop that follows the deciding one begins another pass.
+// - All other draws are uniform nuisances.
 
 #include "source.hpp"
 
 #include <numeric>
-#include <string_view>
 
 namespace sherpa_tau {
 namespace {
 
 const ppx::Uniform unit(0.0, 1.0);
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != text.npos; }
+bool is_in_loop(Role role) { return role >= Role::Kinematics; }
 
 } // namespace
 
@@ -34,28 +29,20 @@ Asked::Asked(const std::vector<double> &branching, bool keep_rejected)
     }
 }
 
-// The innermost frames are this file's and the hook's; before them stand Sherpa's.
-Asked::Role Asked::role_of(std::string_view address) const {
-    const std::string_view sherpa = address.substr(0, address.rfind("; Hook::Get()"));
-    const std::string_view innermost = sherpa.substr(sherpa.rfind("; ") + 1);
-    if (contains(innermost, "PHASIC::Decay_Table::Select()"))
-        return contains(sherpa, "::FillDecayTree(") ? Role::Nuisance : Role::Channel; // of a daughter, of the tau
-    if (keep_rejected_) return Role::Nuisance;
-    if (contains(innermost, "PHASIC::Decay_Channel::GenerateKinematics(")) return Role::Acceptance;
-    return contains(sherpa, "PHASIC::Decay_Channel::GenerateKinematics(") ? Role::Kinematics : Role::Nuisance;
-}
-
-Asked::Role Asked::role(const ppx::Place &place) {
+Role Asked::role(const ppx::Place &place) {
     if (place.number >= roles_.size()) roles_.resize(place.number + 1, Role::Unknown);
     Role &known = roles_[place.number];
-    if (known == Role::Unknown) known = role_of(place.address);
+    if (known == Role::Unknown) {
+        known = role_of(place.address);
+        if (keep_rejected_ && is_in_loop(known)) known = Role::Nuisance;
+    }
     return known;
 }
 
-double Asked::for_sherpa() {
+double Asked::for_generator() {
     const ppx::Place place = ppx::place();
     const Role found = role(place);
-    if (found == Role::Kinematics || found == Role::Acceptance) return in_loop(place, found == Role::Acceptance);
+    if (is_in_loop(found)) return in_loop(place, found);
     loop_.reset();
     if (found == Role::Channel) return channel(place);
     return ppx::sample(unit, ppx::Statement().at(place).uncontrolled());
@@ -65,14 +52,23 @@ double Asked::channel(const ppx::Place &place) {
     return middles_[static_cast<std::size_t>(ppx::sample(channels_, ppx::Statement("channel").at(place)))];
 }
 
-double Asked::in_loop(const ppx::Place &place, bool is_acceptance) {
-    if (!loop_) loop_.emplace(ppx::Statement("kinematics").at(place));
-    else if (pass_is_over_) loop_->reject();
-    pass_is_over_ = is_acceptance;
+double Asked::in_loop(const ppx::Place &place, Role role) {
+    if (!loop_) {
+        loop_.emplace(ppx::Statement("kinematics").at(place));
+        first_ = place.number;
+    } else if (begins_again(place, role)) {
+        loop_->reject();
+    }
+    pass_is_over_ = role == Role::Acceptance;
+    last_ = place.number;
     return ppx::sample(unit, ppx::Statement().at(place).uncontrolled());
 }
 
-void Asked::end_of_sherpa() { loop_.reset(); }
+bool Asked::begins_again(const ppx::Place &place, Role role) const {
+    return pass_is_over_ || (role == Role::Beginning && place.number == first_ && last_ != first_);
+}
+
+void Asked::end_of_generator() { loop_.reset(); }
 
 double Asked::uniform(const Range &range, const char *name) {
     return ppx::sample(ppx::Uniform(range.low, range.high), name);
