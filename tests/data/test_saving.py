@@ -140,7 +140,9 @@ def test_a_worker_that_is_killed_is_named_and_its_blocks_are_kept(tmp_path):
 
 
 SCRIPT = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 def model():

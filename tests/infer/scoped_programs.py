@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -19,8 +20,9 @@ from ppl_jax.trainer import Settings, prepare
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def untrained(model, core=None, components=1, prior_share=0.0):
-    """A network with fresh parameters that proposes nevertheless."""
+    """A network with fresh parameters that proposes nevertheless; tests of one program share it."""
     trainer = prepare(
         model, Settings(64, 64, 0), observe_embeddings=None, core=core or FeedForward(8, 1),
         mixture_components=components, prior_share=prior_share, validation_traces=200, network=None, num_workers=1,
@@ -48,6 +50,7 @@ def by_hand(model, location, scale, prior_share=0.0):
 NOISE = 0.5
 
 
+@cache
 def truncated(level, proposal=None):
     """z ~ Normal(0, 1) given z > level, by rejection; y ~ Normal(z, 1/2)."""
 
