@@ -35,7 +35,7 @@ QUIET = {"backend": "host", "progress": False}
 
 @pytest.mark.parametrize("model", [gum, gum_marsaglia])
 def test_prior_has_the_moments_of_the_prior(model):
-    mu = ppl.prior(model, 20_000, seed=1, **QUIET).map(lambda trace: trace.result)
+    mu = ppl.prior(model, 10_000, seed=1, **QUIET).map(lambda trace: trace.result)
     error = np.sqrt(5.0 / len(mu))
     assert mu.mean == pytest.approx(1.0, abs=4 * error)
     assert mu.stddev == pytest.approx(np.sqrt(5.0), abs=4 * np.sqrt(5.0 / (2 * len(mu))))
@@ -43,7 +43,7 @@ def test_prior_has_the_moments_of_the_prior(model):
 
 @pytest.mark.parametrize("model", [gum, gum_marsaglia])
 def test_gaussian_with_unknown_mean(model):
-    posterior = ppl.importance_sampling(model, GUM_DATA, 40_000, seed=2, **QUIET)
+    posterior = ppl.importance_sampling(model, GUM_DATA, 20_000, seed=2, **QUIET)
     mu = posterior.map("mu")
     ess = posterior.effective_sample_size
     assert ess > 100
@@ -60,7 +60,7 @@ def evidence_error(posterior):
 
 def test_discrete_network():
     exact, log_evidence = sprinkler_posterior()
-    posterior = ppl.importance_sampling(sprinkler, SPRINKLER_DATA, 20_000, seed=3, **QUIET)
+    posterior = ppl.importance_sampling(sprinkler, SPRINKLER_DATA, 10_000, seed=3, **QUIET)
     rain = posterior.map("rain")
     error = np.sqrt(exact * (1 - exact) / posterior.effective_sample_size)
     assert rain.mean == pytest.approx(exact, abs=4 * error)
@@ -73,7 +73,7 @@ def test_discrete_network():
 )
 def test_changing_structure(model, data, exact):
     probabilities, log_evidence = exact
-    posterior = ppl.importance_sampling(model, data, 20_000, seed=4, **QUIET)
+    posterior = ppl.importance_sampling(model, data, 10_000, seed=4, **QUIET)
     results = posterior.map(lambda trace: trace.result)
     for value in range(8):
         estimate = posterior.weights[np.asarray(results.values) == value].sum()
@@ -84,7 +84,7 @@ def test_changing_structure(model, data, exact):
 
 def test_likelihood_importance_tempers():
     """GUM with the likelihood to the power 1/2: precision 1/5 + 2 * 1/2 * 1/2, mean weighted accordingly."""
-    posterior = ppl.importance_sampling(gum, GUM_DATA, 20_000, likelihood_importance=0.5, seed=5, **QUIET)
+    posterior = ppl.importance_sampling(gum, GUM_DATA, 10_000, likelihood_importance=0.5, seed=5, **QUIET)
     precision = 0.2 + 0.5
     mean, stddev = (0.2 * 1.0 + 0.25 * 17.0) / precision, precision**-0.5
     mu = posterior.map("mu")

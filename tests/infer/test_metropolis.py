@@ -56,7 +56,7 @@ def agree(values, expected):
 @pytest.mark.parametrize("model", [gum, gum_marsaglia])
 def test_gaussian_with_unknown_mean(model, kernel):
     # The data lie three prior standard deviations out: proposals from the prior are accepted once in about 100 steps.
-    number = 100_000 if kernel == "lightweight" else 30_000
+    number = 50_000 if kernel == "lightweight" else 12_000
     posterior = ppl.metropolis_hastings(model, GUM_DATA, number, kernel=kernel, burn_in=2000, seed=1, progress=False)
     values = np.asarray(posterior.map("mu").values)
     assert agree(values, GUM_MEAN)
@@ -66,7 +66,7 @@ def test_gaussian_with_unknown_mean(model, kernel):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_discrete_network(kernel):
     exact, _ = sprinkler_posterior()
-    posterior = ppl.metropolis_hastings(sprinkler, SPRINKLER_DATA, 20_000, kernel=kernel, seed=2, progress=False)
+    posterior = ppl.metropolis_hastings(sprinkler, SPRINKLER_DATA, 10_000, kernel=kernel, seed=2, progress=False)
     assert agree(posterior.map("rain").values, exact)
 
 
@@ -76,7 +76,7 @@ def test_discrete_network(kernel):
     [(recursion, RECURSION_DATA, recursion_posterior()), (branching, BRANCHING_DATA, branching_posterior())],
 )
 def test_changing_structure(model, data, exact, kernel):
-    posterior = ppl.metropolis_hastings(model, data, 30_000, kernel=kernel, seed=3, progress=False)
+    posterior = ppl.metropolis_hastings(model, data, 12_000, kernel=kernel, seed=3, progress=False)
     results = np.asarray(posterior.map(lambda trace: trace.result).values)
     for value in range(6):
         if exact[0][value] > 0.01:
@@ -86,7 +86,7 @@ def test_changing_structure(model, data, exact, kernel):
 def test_hidden_markov_model():
     marginals, _ = hidden_markov_posterior()
     posterior = ppl.metropolis_hastings(
-        hidden_markov, HMM_DATA, 8000, num_chains=2, thinning=2, burn_in=500, seed=4, progress=False
+        hidden_markov, HMM_DATA, 4000, num_chains=2, thinning=2, burn_in=500, seed=4, progress=False
     )
     states = np.asarray(posterior.map(lambda trace: trace.result).values)
     for step in range(16):
@@ -121,7 +121,7 @@ def test_steps_leave_the_joint_distribution_invariant(kernel):
     """Data simulated with the latents make these a posterior draw: ten steps later they are one still, and averaged
     over the data posterior draws are prior draws (Geweke, "Getting it right", JASA 2004).
     """
-    number = 2000
+    number = 1000
     start = ppl.prior(restless, number, seed=10, backend="host", progress=False)
     moved = []
     for index, trace in enumerate(start):
@@ -168,7 +168,7 @@ def test_an_initial_trace_gives_uncontrolled_draws_too():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_marsaglias_method_in_a_scope(kernel):
     """Half of the mean is drawn in a loop, afresh in every step; with the other half the posterior is that of GUM."""
-    posterior = ppl.metropolis_hastings(half_marsaglia, GUM_DATA, 40_000, kernel=kernel, seed=1, progress=False)
+    posterior = ppl.metropolis_hastings(half_marsaglia, GUM_DATA, 15_000, kernel=kernel, seed=1, progress=False)
     mu, a = np.asarray(posterior.map(lambda trace: trace.result).values), np.asarray(posterior.map("a").values)
     assert agree(mu, GUM_MEAN)
     assert agree((mu - GUM_MEAN) ** 2, GUM_STDDEV**2)
@@ -180,7 +180,7 @@ def test_marsaglias_method_in_a_scope(kernel):
 def test_the_probability_of_acceptance_of_a_scope_cancels():
     """It depends on what is sought: with the prior of the accepted pass alone, mu would come out too small."""
     _, mean = truncated_with_mean_posterior(1.2)
-    posterior = ppl.metropolis_hastings(truncated_with_mean, {"y": 1.2}, 20_000, seed=2, progress=False)
+    posterior = ppl.metropolis_hastings(truncated_with_mean, {"y": 1.2}, 10_000, seed=2, progress=False)
     assert agree(posterior.map("mu").values, mean)
 
 
@@ -240,7 +240,7 @@ def test_fixed_latents_stay_fixed():
         ppl.observe(dist.Normal(b, 1.0), 1.0)
 
     chain = ppl.metropolis_hastings(
-        handlers.substitute(model, data={"b": 2.0}), num_traces=20_000, seed=9, progress=False
+        handlers.substitute(model, data={"b": 2.0}), num_traces=10_000, seed=9, progress=False
     )
     assert {trace["b"] for trace in chain[:50]} == {2.0}
     a = np.asarray(chain.map("a").values)  # posterior of a given b = 2: Normal(1, sqrt(1/2))
@@ -256,7 +256,7 @@ def test_uncontrolled_latents_are_drawn_afresh():
         x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
         ppl.observe(dist.Normal(x + n, 1.0), 1.5)
 
-    chain = ppl.metropolis_hastings(model, num_traces=40_000, seed=12, progress=False)
+    chain = ppl.metropolis_hastings(model, num_traces=15_000, seed=12, progress=False)
     for name in ("n", "x"):
         values = np.asarray(chain.map(name).values)
         assert agree(values, 0.5)
@@ -272,7 +272,7 @@ def test_positive_and_half_bounded_variables():
             ppl.observe(dist.Poisson(rate), count)
         ppl.sample(dist.TruncatedNormal(0.0, 1.0, -math.inf, 0.5), name="below")
 
-    chain = ppl.metropolis_hastings(model, num_traces=30_000, seed=13, progress=False)
+    chain = ppl.metropolis_hastings(model, num_traces=12_000, seed=13, progress=False)
     exact = stats.gamma(3 + 12, scale=1 / (2 + 5))
     rate = np.asarray(chain.map("rate").values)
     assert agree(rate, exact.mean())
@@ -287,7 +287,7 @@ def test_vector_valued_latents():
         x = ppl.sample(dist.MultivariateNormal([0.0, 0.0], [[1.0, 0.0], [0.8, 0.6]]), name="x")
         ppl.observe(dist.Normal(x[0] + x[1], 1.0), 2.0)
 
-    chain = ppl.metropolis_hastings(model, num_traces=40_000, seed=14, progress=False)
+    chain = ppl.metropolis_hastings(model, num_traces=15_000, seed=14, progress=False)
     x = np.asarray(chain.map("x").values)
     cov = np.array([[1.0, 0.8], [0.8, 1.0]])
     gain = cov @ np.ones(2) / (np.ones(2) @ cov @ np.ones(2) + 1.0)
@@ -298,7 +298,7 @@ def test_vector_valued_latents():
 def test_tempering():
     """GUM with the likelihood to the power 1/2: precision 1/5 + 1/2, mean weighted accordingly."""
     chain = ppl.metropolis_hastings(
-        gum, GUM_DATA, 20_000, likelihood_importance=0.5, burn_in=1000, seed=15, progress=False
+        gum, GUM_DATA, 10_000, likelihood_importance=0.5, burn_in=1000, seed=15, progress=False
     )
     mu = np.asarray(chain.map("mu").values)
     precision = 0.2 + 0.5
@@ -311,7 +311,7 @@ def test_factors_are_part_of_the_target():
         x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
         ppl.factor(-0.5 * (x - 1.0) ** 2)
 
-    x = np.asarray(ppl.metropolis_hastings(model, num_traces=20_000, seed=16, progress=False).map("x").values)
+    x = np.asarray(ppl.metropolis_hastings(model, num_traces=10_000, seed=16, progress=False).map("x").values)
     assert agree(x, 0.5)
     assert agree((x - 0.5) ** 2, 0.5)
 
@@ -333,7 +333,7 @@ def test_a_start_is_looked_for_where_the_density_is_not_zero():
         x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
         ppl.factor(0.0 if x > 3.0 else -math.inf, name="rare")
 
-    chain = ppl.metropolis_hastings(model, num_traces=20_000, seed=17, progress=False)
+    chain = ppl.metropolis_hastings(model, num_traces=10_000, seed=17, progress=False)
     x = np.asarray(chain.map("x").values)
     assert x.min() > 3.0
     assert agree(x, stats.truncnorm(3.0, np.inf).mean())

@@ -32,7 +32,7 @@ import ppl_jax.distributions as dist
 @pytest.fixture(scope="module")
 def hmm_runs():
     """Ten independent runs: their spread is the Monte Carlo error."""
-    return [ppl.smc(hidden_markov, HMM_DATA, 400, seed=seed, progress=False) for seed in range(10)]
+    return [ppl.smc(hidden_markov, HMM_DATA, 200, seed=seed, progress=False) for seed in range(10)]
 
 
 def test_hidden_markov_model_against_forward_backward(hmm_runs):
@@ -54,7 +54,7 @@ def test_evidence_is_unbiased(hmm_runs):
 
 
 def test_resampling_beats_importance_sampling(hmm_runs):
-    plain = ppl.importance_sampling(hidden_markov, HMM_DATA, 400, seed=0, backend="host", progress=False)
+    plain = ppl.importance_sampling(hidden_markov, HMM_DATA, 200, seed=0, backend="host", progress=False)
     assert np.mean([run.effective_sample_size for run in hmm_runs]) > 3 * plain.effective_sample_size
 
 
@@ -72,7 +72,7 @@ def test_gaussian_with_unknown_mean(model):
 )
 def test_changing_structure(model, data, exact):
     probabilities, log_evidence = exact
-    runs = [ppl.smc(model, data, 3000, seed=seed, progress=False) for seed in range(5)]
+    runs = [ppl.smc(model, data, 1500, seed=seed, progress=False) for seed in range(5)]
     for value in (0, 1, 5, 6):
         estimates = [run.expectation(lambda trace, value=value: float(trace.result == value)) for run in runs]
         error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
@@ -83,7 +83,7 @@ def test_changing_structure(model, data, exact):
 
 def test_discrete_network():
     exact, log_evidence = sprinkler_posterior()
-    posterior = ppl.smc(sprinkler, SPRINKLER_DATA, 8000, seed=1, progress=False)
+    posterior = ppl.smc(sprinkler, SPRINKLER_DATA, 4000, seed=1, progress=False)
     error = np.sqrt(exact * (1 - exact) / posterior.effective_sample_size)
     assert posterior.map("rain").mean == pytest.approx(exact, abs=4 * error)
     weights = np.exp(posterior.log_weights)
@@ -92,7 +92,7 @@ def test_discrete_network():
 
 
 def test_evidence_of_the_gaussian():
-    runs = [ppl.smc(gum, GUM_DATA, 2000, seed=seed, progress=False) for seed in range(10)]
+    runs = [ppl.smc(gum, GUM_DATA, 1000, seed=seed, progress=False) for seed in range(10)]
     ratios = np.exp([run.log_evidence - GUM_LOG_EVIDENCE for run in runs])
     assert np.mean(ratios) == pytest.approx(1.0, abs=4 * np.std(ratios, ddof=1) / np.sqrt(len(ratios)))
 
