@@ -3,6 +3,7 @@
 import gc
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import programs
@@ -18,8 +19,9 @@ from ppl_jax.nn import LSTM, FeedForward, Transformer
 from ppl_jax.trainer import Settings, prepare
 
 
+@cache
 def untrained(model, core, components=3):
-    """A network with fresh parameters that proposes nevertheless."""
+    """A network with fresh parameters that proposes nevertheless; tests of one program share it."""
     trainer = prepare(
         model, Settings(64, 64, 0), observe_embeddings=None, core=core, mixture_components=components, prior_share=0.05,
         validation_traces=200, network=None, num_workers=1, backend="host",

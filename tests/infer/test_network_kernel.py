@@ -72,7 +72,7 @@ def lopsided():
     ppl.observe(dist.Normal(0.0, 1.0), name="y")
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("share", [0.5, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_every_weight_is_that_of_the_present_execution(share):
     """Half of the executions are of either kind, and the network proposes 19 of 20 of one.
 
@@ -298,7 +298,8 @@ def test_executions_without_latents_are_reached_and_left_by_the_network():
 # -- rejection scopes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_marsaglias_method_in_a_scope(share):
     network = bad(half_marsaglia, LSTM(8), 0.3)
     posterior = run(half_marsaglia, programs.GUM_DATA, 4800, network, proposal_share=share, num_chains=32, seed=1)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nn.small_network import some_parameters
 
 from ppl_jax.nn import LSTM, FeedForward, Transformer
 from ppl_jax.nn.affine import Affine
@@ -23,7 +24,7 @@ def test_a_grid_and_single_steps_give_the_same_features(core):
     starts = np.zeros((2, 9), bool)
     starts[0, [0, 7]] = True  # a trace longer than the transformer's window, and one behind it
     starts[1, [0, 1, 4]] = True
-    params = jax.jit(module.init)(jax.random.key(1), inputs, jnp.asarray(starts))
+    params = some_parameters(module, inputs, jnp.asarray(starts))
     grid = np.asarray(jax.jit(module.apply)(params, inputs, jnp.asarray(starts)))
     step = jax.jit(lambda state, x: module.apply(params, state, x, method="step"))
     for row in range(2):
@@ -52,7 +53,7 @@ def test_a_row_of_single_draws_needs_no_memory():
     module = make_core(LSTM(8))
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(6, 1, 5)), jnp.float32)
     starts = jnp.ones((6, 1), bool)
-    params = jax.jit(module.init)(jax.random.key(1), inputs, starts)
+    params = some_parameters(module, inputs, starts)
     together = module.apply(params, inputs.reshape(2, 3, 5), jnp.ones((2, 3), bool))
     np.testing.assert_allclose(module.apply(params, inputs, starts)[:, 0], together.reshape(6, 8), rtol=1e-5, atol=1e-6)
 

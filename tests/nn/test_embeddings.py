@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nn.small_network import SMALL
+from nn.small_network import SMALL, some_parameters
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -22,13 +22,21 @@ from ppl_jax.nn.observations import observed_in, scaling_in
 LENGTH = 7
 
 
-def embedded(kind, values, varying=True, seed=0):
-    """The joint embedding of one observation of this kind, (n, 16)."""
-    embedding = Embedding(8, kind, length=LENGTH if varying else None)
-    module = Observer((("y", values.shape[1:], embedding),), (), 16)
-    data, presence = {"y": jnp.asarray(values, jnp.float32)}, jnp.ones((len(values), 1))
-    params = jax.jit(module.init)(jax.random.key(seed), data, presence)
-    return np.asarray(jax.jit(module.apply)(params, data, presence))
+COUNT = 4  # observations that are embedded at once, so that tests share what is compiled
+
+
+@cache
+def observer(kind, shape, varying):
+    """An embedding of one observation of this kind and shape: its module, compiled, and its parameters."""
+    module = Observer((("y", shape, Embedding(8, kind, length=LENGTH if varying else None)),), (), 16)
+    example = {"y": jnp.zeros((COUNT, *shape))}, jnp.ones((COUNT, 1))
+    return jax.jit(module.apply), some_parameters(module, *example)
+
+
+def embedded(kind, values, varying=True):
+    """The joint embedding of one observation of this kind, (COUNT, 16)."""
+    apply, params = observer(kind, values.shape[1:], varying)
+    return np.asarray(apply(params, {"y": jnp.asarray(values, jnp.float32)}, jnp.ones((COUNT, 1))))
 
 
 def some(*shape):
@@ -42,10 +50,17 @@ def with_absent(values, number):
     return out
 
 
-@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
-@pytest.mark.parametrize("varying", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "varying"),
+    [
+        ((), False),
+        ((2,), True),
+        ((2, 3), False),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (((), True), ((2,), False), ((2, 3), True))),
+    ],
+)
 def test_a_set_has_no_order(shape, varying):
-    values = some(5, LENGTH, *shape)
+    values = some(COUNT, LENGTH, *shape)
     order = np.random.default_rng(0).permutation(LENGTH)
     first, second = embedded("set", values, varying), embedded("set", values[:, order], varying)
     # The mean adds the same seven terms in another order, in single precision: an error of 7 * 6e-8 of a sum of terms
@@ -56,10 +71,12 @@ def test_a_set_has_no_order(shape, varying):
     assert np.abs(embedded("set", changed, varying) - first).max() > 1e-2
 
 
-@pytest.mark.parametrize("shape", [(), (2,)])
-@pytest.mark.parametrize("varying", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "varying"),
+    [((), False), ((2,), True), *(pytest.param(*case, marks=pytest.mark.slow) for case in (((), True), ((2,), False)))],
+)
 def test_a_sequence_has_an_order(shape, varying):
-    values = some(5, LENGTH, *shape)
+    values = some(COUNT, LENGTH, *shape)
     swapped = values.copy()
     swapped[:, [0, 1]] = swapped[:, [1, 0]]
     first = embedded("sequence", values, varying)
@@ -69,7 +86,7 @@ def test_a_sequence_has_an_order(shape, varying):
 @pytest.mark.parametrize("kind", ["set", "sequence"])
 def test_elements_that_are_not_there_do_not_matter(kind):
     """Three elements mean the same whatever the largest number may be; an empty array has an embedding too."""
-    values = some(4, LENGTH, 2)
+    values = some(COUNT, LENGTH, 2)
     few = embedded(kind, with_absent(values, 3))
     np.testing.assert_allclose(few, embedded(kind, values[:, :3], varying=False), rtol=0.0, atol=1e-6)
     assert np.abs(few - embedded(kind, with_absent(values, 4))).max() > 1e-3
@@ -83,7 +100,7 @@ def test_gradients_are_finite_where_elements_are_absent(kind):
     values = some(3, LENGTH)
     values[0, 2:], values[1] = np.nan, np.nan
     data, presence = {"y": jnp.asarray(values, jnp.float32)}, jnp.ones((3, 1))
-    params = jax.jit(module.init)(jax.random.key(0), data, presence)
+    params = some_parameters(module, data, presence)
     gradient = jax.jit(jax.grad(lambda params: jnp.square(module.apply(params, data, presence)).sum()))(params)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
     assert all(np.isfinite(leaf).all() for leaf in leaves) and any(leaf.any() for leaf in leaves)
@@ -106,23 +123,30 @@ class Convolutions(nn.Module):
         return nn.Dense(4)(nn.relu(nn.Dense(128)(x.reshape(x.shape[0], -1))))
 
 
-@pytest.mark.parametrize("shape", [(9, 6), (5, 4, 11), (3, 8, 2)])
+@pytest.mark.parametrize("shape", [(9, 6), (3, 8, 2), pytest.param((5, 4, 11), marks=pytest.mark.slow)])
 def test_convolutions_are_those_of_the_library(shape):
-    """The same parameters from the same seed, outputs and gradients; sums are in another order, in single precision."""
+    """Of the same parameters, outputs and gradients; sums are in another order, in single precision."""
     x = jnp.asarray(some(3, *shape, 2), jnp.float32)
+    params = some_parameters(Convolutions(len(shape)), x)
     outcomes = []
     for module in (CNN(4, len(shape)), Convolutions(len(shape))):
-        params = jax.jit(module.init)(jax.random.key(0), x)
         loss = jax.jit(jax.value_and_grad(lambda params, module=module: jnp.square(module.apply(params, x)).sum()))
-        outcomes.append((params, *loss(params)))
-    (ours, value, gradient), (theirs, expected, expected_gradient) = outcomes
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        outcomes.append(loss(params))
+    (value, gradient), (expected, expected_gradient) = outcomes
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max()),
         gradient,
         expected_gradient,
     )
+
+
+@pytest.mark.slow
+def test_convolutions_begin_as_those_of_the_library():
+    """The same parameters from the same seed."""
+    x = jnp.ones((1, 3, 3, 2))
+    ours, theirs = (jax.jit(module.init)(jax.random.key(0), x) for module in (CNN(4, 2), Convolutions(2)))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 # -- trainings ---------------------------------------------------------------------------------------------------------
@@ -179,7 +203,8 @@ def untrained(model, kind, names=("y",), **setting):
 @pytest.mark.parametrize(
     ("model", "kind", "setting", "data"),
     [
-        (same_number, "set", {}, {"y": some(6)}),
+        pytest.param(same_number, "set", {}, {"y": some(6)}, marks=pytest.mark.slow),
+        (any_number, "set", {"length": 12}, {"n": 2, "y": some(3)}),
         (any_number, "sequence", {"length": 12}, {"n": 2, "y": some(3)}),
     ],
 )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nn.small_network import some_parameters
 from nn.wide_programs import zoo as every_family
 
 import ppl_jax as ppl
@@ -230,7 +231,7 @@ def test_embeddings_take_numbers_images_and_grids():
     rng = np.random.default_rng(0)
     data = {name: jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32) for name, shape, _ in observed}
     presence = jnp.ones((3, 5))
-    params = jax.jit(module.init)(jax.random.key(0), data, presence)
+    params = some_parameters(module, data, presence)
     embed = jax.jit(module.apply)
     found = embed(params, data, presence)
     assert found.shape == (3, 7)

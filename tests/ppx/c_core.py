@@ -30,7 +30,7 @@ def built(*targets: str, sanitize: str = "", shared: bool = False) -> Path:
         kind = "ON" if shared else "OFF"
         options = [f"-DPPX_SANITIZE={sanitize}", f"-DBUILD_SHARED_LIBS={kind}", "-DPPX_BUILD_TESTS=ON"]
         _run("cmake", "-S", str(ROOT / "ppx" / "cpp"), "-B", str(folder), *options)
-        _run("cmake", "--build", str(folder), "--target", *targets)
+        _run("cmake", "--build", str(folder), "--parallel", "2", "--target", *targets)
     return folder
 
 
