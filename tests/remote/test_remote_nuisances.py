@@ -32,9 +32,9 @@ def network(program):
 
 @cache
 def track_network():
-    """One for the simulator track in C++, hardly trained."""
+    """One for the simulator track in C++."""
     with track() as model:
-        return ppl.train(model, 320, core=FeedForward(8, 1), batch_size=32, seed=0, progress=False)
+        return untrained(model, FeedForward(8, 1))
 
 
 @pytest.fixture(scope="module", autouse=True)
