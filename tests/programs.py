@@ -47,6 +47,24 @@ def marsaglia(mean, stddev):
             return mean + stddev * x * math.sqrt(-2.0 * math.log(s) / s)
 
 
+# -- a scope that is left by an exception ----------------------------------------------------------------------------
+
+
+def left_by_an_exception():
+    """An exception leaves the inner scope in every pass; the third pass is accepted, and observing is allowed again."""
+    with ppl.rejection_scope("outer") as outer:
+        for attempt in range(3):
+            try:
+                with ppl.rejection_scope("inner"):
+                    ppl.sample(dist.Normal(0.0, 1.0), name=f"x{attempt}")
+                    raise ValueError
+            except ValueError:
+                pass
+            if attempt < 2:
+                outer.reject()
+    ppl.observe(dist.Normal(0.0, 1.0), 0.0, name="y")
+
+
 # -- a Bayesian network of coins -------------------------------------------------------------------------------------
 
 SPRINKLER_DATA = {"wet": 1}

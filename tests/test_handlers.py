@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpyro.distributions as npd
 import pytest
 from programs import GUM_DATA, GUM_MEAN, GUM_STDDEV, gum
 
@@ -148,10 +149,9 @@ def test_a_proposal_is_not_thrown_away_for_an_inflated_prior():
 
 
 def test_a_distribution_of_numpyro_may_be_the_proposal():
-    numpyro_distributions = pytest.importorskip("numpyro.distributions")
     ours, theirs = (
         ppl.importance_sampling(gum, GUM_DATA, 20, proposal=lambda site, q=q: q, seed=0, progress=False)
-        for q in (dist.Normal(7.0, 1.0), numpyro_distributions.Normal(7.0, 1.0))
+        for q in (dist.Normal(7.0, 1.0), npd.Normal(7.0, 1.0))
     )
     assert np.array_equal(ours.log_weights, theirs.log_weights)
 

@@ -182,9 +182,9 @@ def test_on_disk_equals_in_memory(simulators, tmp_path):
 
 def test_the_number_of_processes_does_not_change_the_result(simulators):
     runs = [ppl.importance_sampling(simulators("gum_marsaglia"), GUM_DATA, 2500, seed=7, progress=False)]
-    with simulator("gum_marsaglia", num_processes=3) as model:
+    with simulator("gum_marsaglia", num_processes=2) as model:
         runs.append(ppl.importance_sampling(model, GUM_DATA, 2500, seed=7, progress=False))
-        assert len(model.process_ids) == 3
+        assert len(model.process_ids) == 2
     assert np.array_equal(runs[0].log_weights, runs[1].log_weights)
     assert same_traces(runs[1], ppl.importance_sampling(programs.gum_marsaglia, GUM_DATA, 2500, seed=7, progress=False))
 
@@ -215,13 +215,13 @@ def test_many_latents(simulators):
 def test_a_network_guides_a_simulator_as_it_guides_the_program():
     """Whatever the number of processes, and with more executions wanted side by side than there are processes."""
     local = ppl.importance_sampling(programs.gum, GUM_DATA, 200, proposal=gum_network(), seed=3, progress=False)
-    for num_processes in (1, 3):
+    for num_processes in (1, 2):
         with simulator("gum", num_processes=num_processes) as model:
             remote = ppl.importance_sampling(model, GUM_DATA, 200, proposal=gum_network(), seed=3, progress=False)
         same_traces(remote, local)
 
 
-@pytest.mark.parametrize("num_processes", [1, 3])
+@pytest.mark.parametrize("num_processes", [1, 2])
 def test_a_network_proposes_for_chains_of_a_simulator_as_for_those_of_the_program(num_processes):
     settings = {"num_chains": 4, "burn_in": 5, "seed": 4, "progress": False}
     network = untrained(programs.gum_marsaglia, LSTM(8))
