@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help env system-packages build sherpa lint test test-all demo demo-track bench clean distclean
+.PHONY: help env system-packages build sherpa pythia lint test test-all demo demo-track bench clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,10 +93,14 @@ build: env ## build the C++ front end (build/cpp, installed in build/prefix) and
 	@if [ -f build/cpp/cmake_install.cmake ]; then cmake --install build/cpp >build/cpp/install.log; fi
 	@$(call cmake_project,examples,build/examples)
 
-# Sherpa is under the GPL, and the simulator that links it too: examples/sherpa_tau/README.md.
+# Sherpa and Pythia are under the GPL, and the simulators that link them too: see README.md in their folders.
 sherpa: build ## fetch the event generator Sherpa (build/sherpa) and build its simulator of tau decays (build/sherpa_tau)
 	@examples/sherpa_tau/fetch_sherpa.sh build/sherpa $(BIN)/python
 	@$(call cmake_project,examples/sherpa_tau,build/sherpa_tau)
+
+pythia: build ## fetch the event generator Pythia 8 (build/pythia), build it (minutes) and its tau decays (build/pythia_tau)
+	@examples/pythia_tau/fetch_pythia.sh build/pythia $(BIN)/python
+	@$(call cmake_project,examples/pythia_tau,build/pythia_tau)
 
 lint: env ## ruff and mypy
 	$(BIN)/ruff check $(LINTED)

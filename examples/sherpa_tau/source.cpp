@@ -1,7 +1,8 @@
 // The hook proper: the event generator's draws as sites, by their roles, which decay.cpp tells from the call stack.
 //
 // - One number is compared with the cumulative branching ratios of the tau. It becomes a Categorical over the channels,
-//   and the generator gets the middle of the channel's part of (0, 1): it looks at nothing else of the number.
+//   and the generator gets the middle of the channel's part of (0, 1): it looks at nothing else of the number. If it
+//   asks repeatedly and only the last number counts, it gets the same one each time, which then has the right law.
 // - Loops that draw phase space points until one is accepted are rejection scopes. Between one loop and the next the
 //   generators always draw something else, so a draw in a loop that follows the deciding one begins another pass.
 // - All other draws are uniform nuisances.
@@ -45,6 +46,10 @@ double Asked::for_generator() {
     if (is_in_loop(found)) return in_loop(place, found);
     loop_.reset();
     if (found == Role::Channel) return channel(place);
+    if (found == Role::RepeatedChannel) {
+        if (!channel_) channel_ = channel(place);
+        return *channel_;
+    }
     return ppx::sample(unit, ppx::Statement().at(place).uncontrolled());
 }
 
@@ -68,7 +73,10 @@ bool Asked::begins_again(const ppx::Place &place, Role role) const {
     return pass_is_over_ || (role == Role::Beginning && place.number == first_ && last_ != first_);
 }
 
-void Asked::end_of_generator() { loop_.reset(); }
+void Asked::end_of_generator() {
+    channel_.reset();
+    loop_.reset();
+}
 
 double Asked::uniform(const Range &range, const char *name) {
     return ppx::sample(ppx::Uniform(range.low, range.high), name);

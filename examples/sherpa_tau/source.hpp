@@ -19,10 +19,11 @@ namespace sherpa_tau {
 enum class Role : unsigned char {
     Unknown,
     Nuisance,
-    Channel,    // decides over the tau's decay channel, and nothing else
-    Kinematics, // in a loop that draws until it accepts
-    Acceptance, // in such a loop: decides over a pass; a draw that follows in the loop belongs to the next one
-    Beginning,  // in such a loop, a place that is not left and met again in one pass: when it is, another has begun
+    Channel,         // decides over the tau's decay channel, and nothing else
+    RepeatedChannel, // the same, drawn several times for one decay, of which only the last counts
+    Kinematics,      // in a loop that draws until it accepts
+    Acceptance,      // in such a loop: decides over a pass; a draw that follows in the loop belongs to the next one
+    Beginning,       // in such a loop, a place that is not left and met again in one pass: if it is, another has begun
 };
 
 // The role of the draws of a call stack that ends in the hook; defined beside it, in the generator's decay.cpp.
@@ -66,6 +67,7 @@ private:
     const bool keep_rejected_;
     std::vector<double> middles_; // of each channel's part of (0, 1)
     std::vector<Role> roles_;     // by number of the place
+    std::optional<double> channel_; // what the generator was given for it; only where it asks repeatedly
     std::optional<ppx::RejectionScope> loop_;
     bool pass_is_over_ = false;   // the loop has drawn what decides over its pass
     std::uint32_t first_ = 0;     // number of the place of the loop's first draw
