@@ -34,12 +34,13 @@ import ppl_jax as ppl
 # and number of deposits are such that a shower stands out, and that the nuisances which are drawn from the prior, not
 # proposed (how deposits scatter, how energy is shared among the products), do not make the weights degenerate.
 DETECTOR = {
-    "grid": ("6,18,18", "voxels of the calorimeter: depth, height, width"),
-    "deposits": ("10", "deposits of a shower for each GeV"),
-    "noise": ("1.3", "standard deviation of a voxel's noise, GeV"),
+    "grid": ("3,12,12", "voxels of the calorimeter: depth, height, width"),
+    "deposits": ("20", "deposits of a shower for each GeV"),
+    "noise": ("1.2", "standard deviation of a voxel's noise, GeV"),
+    "resolution": ("0.3,0.6", "of a voxel of E GeV: times the square root of E, times E"),
     "px": ("-30,30", "range of the tau's momentum, GeV"),
     "py": ("-30,30", "range of the tau's momentum, GeV"),
-    "pz": ("60,70", "range of the tau's momentum, along the beam, GeV"),
+    "pz": ("72,78", "range of the tau's momentum, along the beam, GeV"),
 }
 SIMULATING = 2  # processes that make the dataset
 PRIOR_EVENTS = 2000  # of the dataset, for the prior in the pictures
@@ -67,8 +68,8 @@ class Plan:
     @classmethod
     def scaled(cls, hours: float, tests: int) -> "Plan":
         """What takes about so many hours on two cores, simulating the dataset not included."""
-        traces = max(50, int(6000 * hours))
-        return cls(int(2_000_000 * hours), tests, traces, int(40_000 * hours), int(400_000 * hours))
+        traces = max(50, int(4000 * hours))
+        return cls(int(3_000_000 * hours), tests, traces, int(40_000 * hours), int(500_000 * hours))
 
 
 def main() -> None:

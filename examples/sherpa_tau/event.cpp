@@ -48,10 +48,10 @@ ppx::Array missing_of(const std::vector<Particle> &particles) {
 // momentum, it says sharply how the decay was oriented, by angles that it is hard to learn.
 std::vector<Particle> Event::products() const {
     std::vector<Particle> particles = decays_.decay(source_);
-    const double cos_theta = source_.uniform({-1.0, 1.0}, "cos theta");
-    const double phi = source_.uniform({-pi, pi}, "phi");
     const double psi = source_.uniform({-pi, pi}, "psi");
     const double pz = source_.uniform(settings_.pz, "pz");
+    const double cos_theta = source_.uniform({-1.0, 1.0}, "cos theta");
+    const double phi = source_.uniform({-pi, pi}, "phi");
     const double px = source_.uniform(settings_.px, "px");
     const double py = source_.uniform(settings_.py, "py");
     const Vector momentum{px, py, pz};

@@ -11,22 +11,23 @@ import ppl_jax as ppl
 
 BATCH = 64
 # Seven draws are proposed one after the other: a weight may be as large as the seventh power of this share's inverse.
-PRIOR_SHARE = 0.1
+PRIOR_SHARE = 0.05
 WIDTH = 128  # of the embedding and of the LSTM
-SHARPNESS = (1.0, 2.0, 4.0)
+REACH = 2  # voxels to each side of the brightest place that are looked at closely
 
 
 class CalorimeterCNN(nn.Module):
-    """A three-dimensional convolutional network: float32 (n, depth, height, width) to (n, dim).
+    """A three-dimensional convolutional network that looks twice: float32 (n, depth, height, width) to (n, dim).
 
-    Each layer looks at neighbourhoods of 3 x 3 x 3 in steps of 2. They are cut out as slices and multiplied as one
-    matrix: XLA's own gradient of a convolution in three dimensions is 50 times slower on a CPU.
+    Where a shower is, among hundreds of places with nothing but noise, matters most, and to a fraction of a voxel. So
+    the network is given filtered images, in which a shower stands out of the noise, and learns from them in three ways:
 
-    Where a shower is, among hundreds of places with nothing but noise, matters most. So the network is given sums over
-    neighbours, in which a shower stands out, and several heads look for something each: votes for places; where they
-    fall (mean coordinates) and what is there (mean features) is given to the last layers, beside the features of all
-    places. Some heads vote by the sums themselves, multiplied by SHARPNESS: for a shower of so many standard
-    deviations of the noise such a vote is the posterior of its place. The others learn what to look for.
+    - several heads vote for places; where the votes fall (mean coordinates) and what is there (mean features) tells of
+      showers that are hardly seen;
+    - the surroundings of the brightest place are cut out: their voxels, and the shower's centre and width;
+    - two convolutional layers see the whole; each looks at neighbourhoods of 3 x 3 x 3 in steps of 2. They are cut out
+      as slices and multiplied as one matrix: XLA's own gradient of a convolution in three dimensions is 50 times
+      slower on a CPU.
     """
 
     dim: int = WIDTH
@@ -36,36 +37,73 @@ class CalorimeterCNN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """See the class."""
-        sums = summed(x)
-        x = nn.relu(nn.Dense(self.channels[0])(neighbourhoods(sums)))
-        found = [attend(x, nn.Dense(self.heads)(x)), *(attend(sums, sharpness * sums) for sharpness in SHARPNESS)]
-        for channels in self.channels[1:]:
-            x = nn.relu(nn.Dense(channels)(neighbourhoods(x)))
-        x = jnp.concatenate([*found, x.reshape(x.shape[0], -1)], axis=-1)
-        return nn.Dense(self.dim)(nn.relu(nn.Dense(2 * self.dim)(x)))
+        filters = filtered(x)
+        where, what = brightest(x, filters.max(axis=(1, 4)))
+        votes = nn.Dense(self.heads)(nn.relu(nn.Dense(2 * self.heads)(filters)))
+        whole = filters
+        for channels in self.channels:
+            whole = nn.relu(nn.Dense(channels)(neighbourhoods(whole)))
+        seen = jnp.concatenate([where, what, attend(filters, votes), whole.reshape(x.shape[0], -1)], axis=-1)
+        return nn.Dense(self.dim)(nn.relu(nn.Dense(2 * self.dim)(seen))) + nn.Dense(self.dim)(where)
 
 
-def summed(x: jax.Array) -> jax.Array:
-    """Images with sums, of unit noise if theirs is: (n, depth, height, width) to (n, depth, height, width, 4).
+def filtered(x: jax.Array) -> jax.Array:
+    """Images as showers of several sizes stand out in them: (n, depth, height, width) to (n, depth, height, width, 5).
 
-    The voxels themselves, sums over 3 x 3 x 3 of them, and sums over 3 x 3 columns through the front half and through
-    the whole depth.
+    The voxels themselves; means of neighbours across, weighted 1 : 2 : 1; sums of these through the front half and
+    through the whole depth; and unweighted means of 3 x 3 through the whole depth. All are of unit noise if x is.
     """
     depth = x.shape[1]
-    across = _sum_of_three(_sum_of_three(x, 2), 3)
-    cubes = _sum_of_three(across, 1) / 27**0.5
-    columns = [
-        jnp.broadcast_to(across[:, :layers].sum(axis=1, keepdims=True), x.shape) / (9 * layers) ** 0.5
-        for layers in (-(-depth // 2), depth)
+    narrow = _blurred(_blurred(x, 2, 2.0), 3, 2.0)
+    wide = _blurred(_blurred(x, 2, 1.0), 3, 1.0)
+    columns = [(narrow, -(-depth // 2)), (narrow, depth), (wide, depth)]
+    through = [
+        jnp.broadcast_to(part[:, :layers].sum(axis=1, keepdims=True), x.shape) / layers**0.5 for part, layers in columns
     ]
-    return jnp.stack([x, cubes, *columns], axis=-1)
+    return jnp.stack([x, narrow, *through], axis=-1)
 
 
-def _sum_of_three(x: jax.Array, axis: int) -> jax.Array:
-    """Every element with the two beside it along an axis."""
-    padding = [(1, 1) if number == axis else (0, 0) for number in range(x.ndim)]
-    padded = jnp.pad(x, padding)
-    return sum(jax.lax.slice_in_dim(padded, k, k + x.shape[axis], axis=axis) for k in range(3))
+def _blurred(x: jax.Array, axis: int, middle: float) -> jax.Array:
+    """Every element, times ``middle``, with the two beside it along an axis; of unit noise if x is."""
+    padded = jnp.pad(x, [(1, 1) if number == axis else (0, 0) for number in range(x.ndim)])
+    before, after = (jax.lax.slice_in_dim(padded, k, k + x.shape[axis], axis=axis) for k in (0, 2))
+    return (before + middle * x + after) / (2.0 + middle**2) ** 0.5
+
+
+def brightest(x: jax.Array, signal: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where an image is brightest, and what is there.
+
+    Args:
+      x: images, (n, depth, height, width).
+      signal: what stands out of the noise at each place across, (n, height, width).
+
+    Returns:
+      where: the brightest place, and the centre of what is around it, (n, 4): x and y of each, from -1 to 1.
+      what: the voxels around it, as they are and as shares of their sum; their depth profile; and of their sum
+        the centre, the width and the logarithm; the signal. (n, features)
+    """
+    n, depth, height, width = x.shape
+    size = 2 * REACH + 1
+    flat = signal.reshape(n, -1)
+    top, place = flat.max(axis=1), flat.argmax(axis=1)
+    row, column = place // width, place % width
+    padded = jnp.pad(x, ((0, 0), (0, 0), (REACH, REACH), (REACH, REACH)))
+    around = jax.vmap(lambda image, i, j: jax.lax.dynamic_slice(image, (0, i, j), (depth, size, size)))(
+        padded, row, column
+    )
+    energy = jnp.maximum(around, 0.0)
+    total = energy.sum(axis=(1, 2, 3)) + 1.0
+    offset = jnp.arange(-REACH, REACH + 1.0)
+    middle, across = [], []
+    for profile in (energy.sum(axis=(1, 2)), energy.sum(axis=(1, 3))):  # along x, along y: (n, size) each
+        middle.append(profile @ offset / total)
+        across.append(profile @ offset**2 / total)
+    coarse = [(column - 0.5 * (width - 1)) / (0.5 * width), (row - 0.5 * (height - 1)) / (0.5 * height)]
+    fine = [coarse[0] + middle[0] / (0.5 * width), coarse[1] + middle[1] / (0.5 * height)]
+    numbers = jnp.stack([*middle, *across, jnp.log(total), top / 8.0, jnp.log1p(jnp.maximum(top, 0.0))], axis=-1)
+    shares = 4.0 * around / total[:, None, None, None]
+    what = [numbers, around.sum(axis=(2, 3)) / 8.0, around.reshape(n, -1) / 4.0, shares.reshape(n, -1)]
+    return jnp.stack([*coarse, *fine], axis=-1), jnp.concatenate(what, axis=-1)
 
 
 def attend(x: jax.Array, votes: jax.Array) -> jax.Array:
