@@ -57,8 +57,13 @@ class OpenScope:
         self._marks = [(messenger, messenger.mark(self)) for messenger, _ in self._marks]
 
     def leave(self) -> None:
-        """The present pass is accepted."""
-        for messenger, mark in self._first:
+        """The present pass is accepted.
+
+        The marks, which know the scope, are forgotten: as a circle they would keep the whole execution in memory until
+        Python's garbage collector finds it.
+        """
+        first, self._first, self._marks = self._first, [], []
+        for messenger, mark in first:
             if hasattr(messenger, "leave"):
                 messenger.leave(mark)
 

@@ -45,7 +45,7 @@ def as_parameter(value: Any) -> Any:
         return value
     if kind is int or kind is bool or kind is np.float64:
         return float(value)
-    if is_tracer(value):
+    if kind is not np.ndarray and is_tracer(value):
         return value
     try:
         array = np.array(value, dtype=np.float64)  # a copy: the caller may go on to change theirs
@@ -69,7 +69,9 @@ def require(condition: Any, family: str, parameter: str, value: Any, expected: s
     """Raises ParameterError unless ``condition`` (a bool or a boolean array) holds everywhere; no check of tracers."""
     if is_tracer(condition):
         return
-    if not (condition if isinstance(condition, bool) else np.all(condition)):
+    if isinstance(condition, np.ndarray):
+        condition = condition.all()
+    if not (condition if isinstance(condition, (bool, np.bool_)) else np.all(condition)):
         raise ParameterError(family, parameter, value, expected)
 
 
@@ -266,6 +268,10 @@ class Elementwise(Distribution):
             return
         self._floats = None
         shapes = [_shape_of(value) for value in values]
+        arrays = {shape for shape in shapes if shape}
+        if len(arrays) == 1:  # numpy needs ten times as long to find this out
+            (self.shape,) = arrays
+            return
         try:
             self.shape = np.broadcast_shapes(*shapes)
         except ValueError:

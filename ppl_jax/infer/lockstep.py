@@ -38,20 +38,21 @@ class Lockstep:
         self._pending: list[Task[Steered]] = []  # those that wait for a proposal
         self._finished: dict[int, tuple[Trace, float]] = {}
         self._written = 0
+        self._unreported: list[float] = []  # log weights of traces that were written
 
     def run(self, writer: TraceWriter, progress: Progress) -> None:
         """All executions, written in their order."""
         try:
             for slot in range(self._width):
                 self._begin(slot)
-            self._advance_all()
-            self._write(writer, progress)
+            self._advance_all(writer)
+            self._report(progress)
             while self._pending:
                 self._evaluator.answer([task.execution.asking for task in self._pending])
                 self._able.extend(self._pending)
                 self._pending.clear()
-                self._advance_all()
-                self._write(writer, progress)
+                self._advance_all(writer)
+                self._report(progress)
         finally:
             for task in (*self._pending, *self._able):
                 task.end()
@@ -66,13 +67,13 @@ class Lockstep:
         execution = Steered(rng, self._job, self._network, slot, self._evaluator, self._loops)
         self._able.append(Task(execution, execution.run))
 
-    def _advance_all(self) -> None:
+    def _advance_all(self, writer: TraceWriter) -> None:
         """Runs all executions to their next pending draws, or to their ends."""
         while self._able:
-            self._advance(self._able[0])
+            self._advance(self._able[0], writer)
 
-    def _advance(self, task: Task[Steered]) -> None:
-        """Lets the first execution go on; at its end, another one takes its place.
+    def _advance(self, task: Task[Steered], writer: TraceWriter) -> None:
+        """Lets the first execution go on; at its end it is written, if it is its turn, and another takes its place.
 
         If it waits for another process it goes to the end of the queue, so that many processes compute together.
         """
@@ -81,22 +82,30 @@ class Lockstep:
         if task.done:
             execution = task.execution
             self._finished[execution.rng.index] = (task.result, execution.log_weight)
+            self._write(writer)
             self._begin(execution.slot)
         elif task.waits:
             self._able.append(task)
         else:
             self._pending.append(task)
 
-    def _write(self, writer: TraceWriter, progress: Progress) -> None:
-        """Writes what is finished and has its turn."""
-        log_weights = []
+    def _write(self, writer: TraceWriter) -> None:
+        """Writes what is finished and has its turn, as soon as it has: a trace is thousands of objects, a row is none.
+
+        The objects of many executions together would live until Python's garbage collector looks at them again and
+        again, and at all others of the process.
+        """
         while self._written in self._finished:
             trace, log_weight = self._finished.pop(self._written)
             self._written += 1
             writer.append(trace, log_weight)
-            log_weights.append(log_weight)
-        if log_weights:
-            progress.advance_weighted(np.array(log_weights))
+            self._unreported.append(log_weight)
+
+    def _report(self, progress: Progress) -> None:
+        """Shows what was written."""
+        if self._unreported:
+            progress.advance_weighted(np.array(self._unreported))
+            self._unreported.clear()
 
 
 def run_guided(

@@ -130,6 +130,10 @@ class Looping(Guided):
 
     def take(self, site: Site) -> None:
         """Processes a site whose value the model drew itself, as if it were drawn here."""
+        if not site.control and site.name not in self.observations:  # nobody proposes for it: it is only noted down
+            site.instance = self.counts[site.address] = self.counts.get(site.address, 0) + 1
+            self.sites.append(site)
+            return
         self.drawn, site.value = site.value, None
         try:
             self.process(site)

@@ -125,8 +125,9 @@ class Conversation:
             except ConnectionLost as loss:
                 peer.fail(loss)
                 question = self._return(message)
-        self._history.append((message, question))
-        self._question = question
+        # Without what was said before: it is told and done with, and only what is asked will be compared.
+        self._question = question if not question.before else question._replace(before=())
+        self._history.append((message, self._question))
         if question.asked is None and self.peer is not None:
             self.peer.succeeded()
         return question

@@ -81,7 +81,8 @@ class TraceWriter:
         Raises:
           StorageError: on disk, a tag or the result holds something that cannot be stored without pickle.
         """
-        row: list[float] = [trace.log_importance_weight]
+        start = self._numbers_written + len(self._heap)
+        row: list[float] = [trace.log_importance_weight]  # what is not in the heap yet; arrays go there as bytes
         tokens: list[Any] = []
         readers = self._readers
         for site in trace.sites:
@@ -95,18 +96,18 @@ class TraceWriter:
                 row.append(value)
                 tokens.append(())
             else:
-                tokens.append(_flatten_draw(site, row))
+                tokens.append(self._flatten_draw(site, row))
             reader = readers[type(distribution)]
             if reader is not None and not distribution.shape:
                 row += reader(distribution)
                 tokens.append(type(distribution))
             else:
-                row += distribution.numbers()
+                self._flatten_distribution(distribution, row)
                 tokens.append(distribution.layout())
             if proposal is None:
                 tokens.append(None)
             else:
-                row += proposal.numbers()
+                self._flatten_distribution(proposal, row)
                 tokens.append(proposal.layout())
         result = trace.result
         if type(result) is float:
@@ -120,7 +121,6 @@ class TraceWriter:
             if len(self._by_tokens) >= _KNOWN_TOKENS:
                 self._by_tokens.clear()
             layout = self._by_tokens[key] = self._number(RowLayout(*self._layout_of(key)))
-        start = self._numbers_written + len(self._heap)
         self._heap.fromlist(row)
         self._add_entry(start, layout, log_weight)
         if self._folder is not None:
@@ -156,6 +156,38 @@ class TraceWriter:
         starts, kinds, log_weights = self._entries()
         heap = np.frombuffer(self._heap, np.float64) if self._heap else np.empty(0)
         return TraceTable(self._layouts, heap, starts, kinds, self._objects), log_weights
+
+    # -- numbers ---------------------------------------------------------------------------------------------------
+
+    def _flatten_draw(self, site: Site, row: list[float]) -> tuple[int, ...] | None:
+        """Adds the numbers of a draw that is no plain float or integer; returns its shape, None without a value."""
+        if site.value is None:
+            return None
+        value = np.asarray(site.value)
+        if value.dtype.kind not in "fiub":
+            raise StorageError(
+                f"{describe_site(site)}: the value {site.value!r} is not a real number or an array of them, so it "
+                "cannot be stored. Draw real numbers, and tag what is not."
+            )
+        self._flatten_array(value, row)
+        return value.shape
+
+    def _flatten_distribution(self, distribution: Distribution, row: list[float]) -> None:
+        """Adds the parameters of a distribution."""
+        if not isinstance(distribution, Elementwise) or not distribution.shape:
+            row += distribution.numbers()
+            return
+        for value in distribution._values():
+            if type(value) is float:
+                row.append(value)
+            else:
+                self._flatten_array(value, row)
+
+    def _flatten_array(self, values: np.ndarray, row: list[float]) -> None:
+        """Adds an array to the heap, after what was gathered in ``row`` before it."""
+        self._heap.fromlist(row)
+        row.clear()
+        self._heap.frombytes(values.astype(np.float64, copy=False).ravel().view(np.uint8))  # type: ignore[arg-type]
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -253,20 +285,6 @@ class TraceWriter:
         # Ctrl-C before this line repeats the write at the same place; the assignments have no call between them.
         self._numbers_written, self._entries_written, self._flushed_at = numbers, count, now
         self._heap, self._starts, self._kinds, self._weights = heap, new_starts, new_kinds, weights
-
-
-def _flatten_draw(site: Site, row: list[float]) -> tuple[int, ...] | None:
-    """Appends the numbers of a draw that is no plain float or integer; returns its shape, None without a value."""
-    if site.value is None:
-        return None
-    value = np.asarray(site.value)
-    if value.dtype.kind not in "fiub":
-        raise StorageError(
-            f"{describe_site(site)}: the value {site.value!r} is not a real number or an array of them, so it cannot"
-            " be stored. Draw real numbers, and tag what is not."
-        )
-    row += value.astype(np.float64, copy=False).ravel().tolist()
-    return value.shape
 
 
 def _distribution_layout(token: Any) -> tuple | None:

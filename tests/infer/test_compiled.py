@@ -36,14 +36,23 @@ def guided(model, data, number, network, **settings):
 # -- what it finds -----------------------------------------------------------------------------------------------------
 
 
-def test_executions_leave_nothing_for_the_garbage_collector():
+def looped():
+    """A rejection loop before the data."""
+    with ppl.rejection_scope(control=False) as scope:
+        while ppl.sample(dist.Uniform(0.0, 1.0)) < 0.3:
+            scope.reject()
+    programs.gum()
+
+
+@pytest.mark.parametrize("model", [programs.gum, looped])
+def test_executions_leave_nothing_for_the_garbage_collector(model):
     """Circles of references would fill memory, and the collector's rounds would take a third of the time."""
     network = gum_network()
-    guided(programs.gum, programs.GUM_DATA, 10, network, seed=1)
+    guided(model, programs.GUM_DATA, 10, network, seed=1)
     gc.collect()
     gc.disable()
     try:
-        guided(programs.gum, programs.GUM_DATA, 500, network, seed=1)
+        guided(model, programs.GUM_DATA, 500, network, seed=1)
         assert gc.collect() < 500
     finally:
         gc.enable()

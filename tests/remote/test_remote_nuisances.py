@@ -1,5 +1,6 @@
 """Under a network, simulators draw nuisances by themselves: fewer messages, and nothing else changes."""
 
+import math
 import sys
 from functools import cache
 
@@ -13,10 +14,13 @@ from test_remote_forks import Killer, connect_all, values
 
 import ppl_jax as ppl
 from ppl_jax import handlers
+from ppl_jax.errors import RemoteParameterError
 from ppl_jax.nn import LSTM, FeedForward
+from ppl_jax.remote.statements import Statement
 from ppl_jax.streams import CountedStream, Stream
 from ppx import messages as m
 from ppx.connection import Connection
+from ppx.constants import SiteKind
 
 sys.path.append(str(HERE.parent / "ppx"))
 from cpp_front_end import built
@@ -270,12 +274,26 @@ def test_errors_are_those_of_asking_for_everything(error, what, monkeypatch):
 # -- streams -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_counted_stream_goes_anywhere():
-    plain = Stream(5, 6)
+@pytest.mark.parametrize(("seed", "index"), [(5, 6), (2**64 - 1, 0), (0x0123456789ABCDEF, 0xFEDCBA9876543210)])
+def test_a_counted_stream_goes_anywhere(seed, index):
+    plain = Stream(seed, index)
     expected = [plain.random() for _ in range(3000)]
-    counted = CountedStream(5, 6)
+    counted = CountedStream(seed, index)
     for position in (0, 3, 16, 15, 17, 2, 1001, 1000, 999, 2500, 0):
         counted.move_to(position)
         assert counted.position == position
         assert [counted.random() for _ in range(40)] == expected[position : position + 40]
         assert counted.position == position + 40
+
+
+# -- distributions -----------------------------------------------------------------------------------------------------
+
+
+def test_statements_give_the_same_distribution_for_the_same_numbers_only():
+    statement = Statement(m.Site(SiteKind.SAMPLE, "a", "", ("Uniform", (), ()), (), False))
+    one = statement.make((0.0, 1.0))
+    assert statement.make((0.0, 1.0)) is one
+    assert statement.make((0.0, 2.0)).high == 2.0
+    assert math.copysign(1.0, statement.make((-0.0, 2.0)).low) == -1.0
+    with pytest.raises(RemoteParameterError, match="at a"):
+        statement.make((math.nan, 1.0))
