@@ -102,6 +102,36 @@ def test_neighbourhoods_are_those_of_a_convolution():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_filtered_images_keep_the_unit_of_noise():
+    from network import filtered
+
+    noise = np.random.default_rng(7).normal(size=(400, 3, 8, 9)).astype(np.float32)
+    inside = np.asarray(filtered(noise))[:, :, 2:-2, 2:-2]
+    # Neighbours share their noise, so that at least one in nine numbers of 400 images is independent.
+    error = 1.0 / np.sqrt(2.0 * 400 * 20 / 9)
+    np.testing.assert_allclose(inside.std(axis=(0, 1, 2, 3)), 1.0, atol=5.0 * error)
+    point = np.zeros((1, 3, 8, 9), np.float32)
+    point[0, 0, 4, 5] = 6.0  # a point stands out most in itself, and in the filters less the wider they are
+    assert np.all(np.diff(np.asarray(filtered(point))[0, 0, 4, 5]) < 0.0)
+
+
+@pytest.mark.parametrize("place", [(3, 4), (0, 0), (7, 8)])
+def test_the_brightest_place_is_found_to_a_fraction_of_a_voxel(place):
+    from network import brightest, filtered
+
+    row, column = place
+    image = np.zeros((1, 2, 8, 9), np.float32)
+    image[0, 1, row, column] = 300.0
+    right = min(column + 1, 8)
+    image[0, 1, row, right] += 100.0
+    where, what = brightest(image, filtered(image).max(axis=(1, 4)))
+    coarse, fine = (column - 4.0) / 4.5, (column + 0.25 * (right - column) - 4.0) / 4.5
+    vertical = (row - 3.5) / 4.0
+    # The sum is one unit larger than it is, so that an image without light has a centre: 1 / 401 of a voxel here.
+    np.testing.assert_allclose(where[0], [coarse, vertical, fine, vertical], atol=1e-3)
+    assert np.isfinite(what).all()
+
+
 def test_names_of_channels():
     from simulator import written
 
@@ -180,13 +210,13 @@ def test_the_whole_demo_at_a_small_scale(tmp_path):
     for row in results["marginals"].values():
         assert 0.0 <= row["distance"] <= 1.0
     # Muons are neither visible nor missing here, so that the energies add up to the tau's at most; momenta keep to the
-    # demo's prior, -30 to 30 GeV across and 60 to 70 GeV along the beam.
+    # demo's prior, -30 to 30 GeV across and 72 to 78 GeV along the beam.
     found = results["marginals"]
     for engine in ("inference compilation", "Metropolis-Hastings"):
         seen, missing = found["visible"][f"{engine} mean"], found["missing"][f"{engine} mean"]
-        assert 0.0 <= seen + missing <= np.sqrt(2 * 30.0**2 + 70.0**2 + 1.78**2)
+        assert 0.0 <= seen + missing <= np.sqrt(2 * 30.0**2 + 78.0**2 + 1.78**2)
         assert abs(found["px"][f"{engine} mean"]) <= 30.0
-        assert 60.0 <= found["pz"][f"{engine} mean"] <= 70.0
+        assert 72.0 <= found["pz"][f"{engine} mean"] <= 78.0
     assert results["speed"] > 0.0
     assert "Gelman-Rubin" in run.stdout
     for claim in ("cover the truth", "log loss", "Jensen-Shannon", "effective sample"):

@@ -17,7 +17,7 @@ TAU_MASS = 1.777  # GeV, Sherpa's
 NUMBER = 4000
 LEAST_P_VALUE = 1e-4  # of a test at a fixed seed
 NEUTRINOS = (12, 14, 16)
-CONTROLLED = ["channel", "cos theta", "phi", "psi", "pz", "px", "py"]
+CONTROLLED = ["channel", "psi", "pz", "cos theta", "phi", "px", "py"]
 
 
 def particles_of(trace):
@@ -164,6 +164,19 @@ def test_the_grid_is_what_was_asked_for():
     assert trace["calorimeter"].shape == (4, 5, 6)
     assert np.all(np.asarray(site.distribution.stddev) == 0.25)
     residuals = (trace["calorimeter"] - site.distribution.mean) / 0.25
+    assert stats.kstest(np.ravel(residuals), "norm").pvalue > LEAST_P_VALUE
+
+
+def test_the_resolution_adds_to_the_noise_by_the_energy_of_a_voxel():
+    with simulator(*SMALL, "--noise", "0.3", "--resolution", "0.5,0.25") as model:
+        traces = ppl.prior(model, 5, seed=4, progress=False)
+    residuals = []
+    for trace in traces:
+        site = next(site for site in trace.sites if site.name == "calorimeter")
+        energy, stddev = np.asarray(site.distribution.mean), np.asarray(site.distribution.stddev)
+        np.testing.assert_allclose(stddev**2, 0.3**2 + 0.5**2 * energy + (0.25 * energy) ** 2, rtol=1e-9)
+        residuals.append((trace["calorimeter"] - energy) / stddev)
+    assert max(np.max(site.distribution.mean) for trace in traces for site in trace.sites if site.observed) > 1.0
     assert stats.kstest(np.ravel(residuals), "norm").pvalue > LEAST_P_VALUE
 
 
@@ -350,6 +363,8 @@ def test_deposits_leave_the_weights_usable():
         (("--grid", "20,35", "x"), "--grid 20,35: expected three numbers of voxels"),
         (("--grid", "0,1,1", "x"), "--grid 0,1,1: expected three numbers of voxels"),
         (("--noise", "-1", "x"), "--noise -1: expected a number above 0"),
+        (("--resolution", "0.5", "x"), "--resolution 0.5: expected two numbers from 0 on"),
+        (("--resolution", "0,-1", "x"), "--resolution 0,-1: expected two numbers from 0 on"),
         (("--deposits", "many", "x"), "--deposits many: expected a number above 0"),
         (("--seed", "1.5", "x"), "--seed 1.5: expected a whole number"),
         (("--grid",), "--grid: expected something to follow it"),
