@@ -12,7 +12,6 @@ them it is compared, at length, with random-walk Metropolis-Hastings, which know
 import argparse
 import json
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,8 +81,8 @@ def main() -> None:
     channels = sherpa.channels(arguments.program)
     flags = [part for name in DETECTOR for part in (f"--{name}", getattr(arguments, name))]
     with sherpa.start(arguments.program, flags, SIMULATING) as tau:
-        with clock("simulating", f"Sherpa simulates {arguments.events:,} decays"):
-            folder = output / f"events-{zlib.crc32(' '.join(flags).encode()):08x}"  # another detector, another folder
+        with clock("simulating", f"{arguments.generator} simulates {arguments.events:,} decays"):
+            folder = output / f"events-{sherpa.fingerprint(arguments.program, flags)}"
             events = sherpa.simulate(tau, folder, arguments.events, SEEDS["dataset"])
         print(f"  {len(events):,} decays, {events.info().bytes / 1e6:.0f} MB", flush=True)
         unseen = sherpa.held_out(tau, plan.tests, SEEDS["held out"])
@@ -137,7 +136,7 @@ class Clock:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Infers how a tau lepton decayed in Sherpa from an image.")
+    parser = argparse.ArgumentParser(description="Infers how a tau lepton decayed in an event generator from an image.")
     parser.add_argument("--events", type=int, default=60_000, help="decays to simulate for training")
     parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
     parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
@@ -146,6 +145,7 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", default=default, help=f"{meaning} (default {default})")
     parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side under the network")
     parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
+    parser.add_argument("--generator", default="Sherpa", help="what the event generator in it is called")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
     arguments = parser.parse_args()
     if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:

@@ -177,6 +177,7 @@ def page(
     output: Path, found: Comparison, seconds: Mapping[str, float], event: str, settings: Mapping[str, Any]
 ) -> None:
     """Writes ``index.html`` with all pictures of the folder."""
+    generator = settings["generator"]
     verdicts = [(what, value, asked, "yes" if reached else "no") for what, value, asked, reached in found.verdicts()]
     marginals = [
         (
@@ -250,11 +251,12 @@ def page(
         ),
     ]
     introduction = [
-        "The event generator Sherpa decays tau leptons; its random numbers are taken over, so that every one of them "
-        "is a latent variable of a probabilistic program. A tau lepton with a momentum that nobody knows decays in a "
-        "channel that nobody knows, and a calorimeter measures what comes out. All of it is inferred from the image.",
+        f"The event generator {generator} decays tau leptons; its random numbers are taken over, so that every one of "
+        "them is a latent variable of a probabilistic program. A tau lepton with a momentum that nobody knows decays "
+        "in a channel that nobody knows, and a calorimeter measures what comes out. All of it is inferred from the "
+        "image.",
     ]
-    write_page(output / "index.html", "What made this shower? Sherpa, inverted", introduction, sections)
+    write_page(output / "index.html", f"What made this shower? {generator}, inverted", introduction, sections)
 
 
 def _columns(engine: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,11 @@ class Channels(NamedTuple):
 def start(program: Path, flags: list[str], processes: int) -> ppl.RemoteModel:
     """The simulator in so many processes: Sherpa starts once, when it is needed, and the processes are copies of it."""
     return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes, fork=True)
+
+
+def fingerprint(program: Path, flags: list[str]) -> str:
+    """Eight digits that are others for another program, or other flags: its events are not those of this one."""
+    return f"{zlib.crc32(' '.join(flags).encode(), zlib.crc32(program.read_bytes())):08x}"
 
 
 def channels(program: Path) -> Channels:

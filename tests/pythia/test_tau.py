@@ -221,12 +221,13 @@ def test_the_demo_runs_with_pythia(tmp_path):
     ratios = np.array([channel["branching_ratio"] for channel in channels()])
     demo = [sys.executable, ROOT / "examples" / "sherpa_tau" / "demo.py", "--program", TAU, "--output", tmp_path]
     scale = ["--events", "1000", "--hours", "0.005", "--tests", "3", "--grid", "4,8,8", "--noise", "1"]
-    done = subprocess.run([*demo, *scale, "--processes", "8"], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    named = ["--generator", "Pythia", "--processes", "8"]
+    done = subprocess.run([*demo, *scale, *named], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["events"] == 3
     assert results["prior_entropy"] == pytest.approx(-np.sum(ratios * np.log(ratios)), abs=0.01)
-    assert (tmp_path / "index.html").exists()
+    assert "Pythia, inverted" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -132,6 +132,18 @@ def test_the_brightest_place_is_found_to_a_fraction_of_a_voxel(place):
     assert np.isfinite(what).all()
 
 
+def test_another_simulator_has_another_fingerprint(tmp_path):
+    from simulator import fingerprint
+
+    program, rebuilt = tmp_path / "tau", tmp_path / "tau2"
+    program.write_bytes(b"one")
+    rebuilt.write_bytes(b"two")
+    flags = ["--noise", "1"]
+    assert fingerprint(program, flags) == fingerprint(program, list(flags))
+    others = [fingerprint(rebuilt, flags), fingerprint(program, ["--noise", "2"])]
+    assert fingerprint(program, flags) not in others
+
+
 def test_names_of_channels():
     from simulator import written
 
