@@ -1,6 +1,6 @@
 """What made this shower? The Sherpa event generator, inverted: from a calorimeter's image to the decay of a tau lepton.
 
-    python examples/sherpa_tau/demo.py [--events 60000] [--hours 0.15] [--output build/demo]    (or: make demo)
+    python examples/sherpa_tau/demo.py [--events 80000] [--hours 0.15] [--output build/demo]    (or: make demo)
 
 The simulator is the program ``tau`` (see README.md): Sherpa decays a tau lepton, unmodified but for its random numbers,
 which are taken over through PPX; a calorimeter of voxels measures the visible particles, with noise. A network learns
@@ -137,7 +137,7 @@ class Clock:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Infers how a tau lepton decayed in an event generator from an image.")
-    parser.add_argument("--events", type=int, default=60_000, help="decays to simulate for training")
+    parser.add_argument("--events", type=int, default=80_000, help="decays to simulate for training")
     parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
     parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
     parser.add_argument("--event", type=int, help="which of them is shown (default: the first like most)")
