@@ -35,7 +35,10 @@ import ppl_jax as ppl
 DETECTOR = {
     "grid": ("3,12,12", "voxels of the calorimeter: depth, height, width"),
     "deposits": ("20", "deposits of a shower for each GeV"),
-    "noise": ("1.2", "standard deviation of a voxel's noise, GeV"),
+    "noise": (
+        "1.2",
+        "standard deviation of the noise, GeV, of a voxel of the default grid; it goes with a volume's root",
+    ),
     "resolution": ("0.3,0.6", "of a voxel of E GeV: times the square root of E, times E"),
     "px": ("-30,30", "range of the tau's momentum, GeV"),
     "py": ("-30,30", "range of the tau's momentum, GeV"),
@@ -79,7 +82,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     channels = sherpa.channels(arguments.program)
-    flags = [part for name in DETECTOR for part in (f"--{name}", getattr(arguments, name))]
+    flags = simulator_flags(arguments)
     with sherpa.start(arguments.program, flags, SIMULATING) as tau:
         with clock("simulating", f"{arguments.generator} simulates {arguments.events:,} decays"):
             folder = output / f"events-{sherpa.fingerprint(arguments.program, flags)}"
@@ -111,6 +114,22 @@ def main() -> None:
     results = comparison.as_dict() | {"wall times": seconds}
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"\n{seconds['in all']:.0f} s in all; everything is in {output / 'index.html'}")
+
+
+def simulator_flags(arguments: argparse.Namespace) -> list[str]:
+    """The options of the simulator; the noise is that of a voxel of the grid that is asked for."""
+    given = {name: getattr(arguments, name) for name in DETECTOR}
+    share = voxels(DETECTOR["grid"][0]) / voxels(arguments.grid)
+    given["noise"] = f"{float(arguments.noise) * share**0.5:.6g}"
+    return [part for name, value in given.items() for part in (f"--{name}", value)]
+
+
+def voxels(grid: str) -> int:
+    """How many voxels a grid has: the product of three numbers, "depth,height,width"."""
+    sizes = [int(size) for size in grid.split(",")]
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise ValueError(grid)
+    return sizes[0] * sizes[1] * sizes[2]
 
 
 class Clock:
@@ -148,6 +167,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--generator", default="Sherpa", help="what the event generator in it is called")
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
     arguments = parser.parse_args()
+    try:
+        simulator_flags(arguments)
+    except ValueError:
+        parser.error("--grid must be three numbers of voxels, as 3,12,12, and --noise a number of GeV")
     if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:
         parser.error("at least 1,000 events, 2 tests and more than 0 hours are needed")
     if arguments.event is not None and not 0 <= arguments.event < arguments.tests:

@@ -132,6 +132,18 @@ def test_the_brightest_place_is_found_to_a_fraction_of_a_voxel(place):
     assert np.isfinite(what).all()
 
 
+def test_the_noise_goes_with_the_root_of_a_voxels_volume():
+    import argparse
+
+    from demo import DETECTOR, simulator_flags
+
+    given = {name: default for name, (default, _) in DETECTOR.items()}
+    halved = simulator_flags(argparse.Namespace(**given | {"grid": "6,24,24"}))  # an eighth of the volume each
+    flags = simulator_flags(argparse.Namespace(**given))
+    place = flags.index("--noise") + 1
+    assert float(halved[place]) == pytest.approx(float(flags[place]) / np.sqrt(8.0), rel=1e-5)
+
+
 def test_another_simulator_has_another_fingerprint(tmp_path):
     from simulator import fingerprint
 
@@ -239,6 +251,9 @@ def test_the_whole_demo_at_a_small_scale(tmp_path):
     ("options", "message"),
     [
         (["--events", "10"], "at least 1,000 events"),
+        (["--grid", "3,12"], "--grid must be three numbers of voxels"),
+        (["--grid", "3,12,0"], "--grid must be three numbers of voxels"),
+        (["--noise", "low"], "--noise a number of GeV"),
         (["--event", "7", "--tests", "5"], "0 to 4"),
         (["--program", "/no/such/tau"], "make demo"),
     ],
