@@ -37,7 +37,7 @@ DETECTOR = {
     "deposits": ("20", "deposits of a shower for each GeV"),
     "noise": (
         "1.2",
-        "standard deviation of the noise, GeV, of a voxel of the default grid; it goes with a volume's root",
+        "standard deviation of the noise in a voxel of the default grid, GeV; it goes with a volume's root",
     ),
     "resolution": ("0.3,0.6", "of a voxel of E GeV: times the square root of E, times E"),
     "px": ("-30,30", "range of the tau's momentum, GeV"),
