@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ppl_jax import __version__
 from ppl_jax.data import DatasetInfo, merge_datasets, open_dataset, verify_dataset
 from ppl_jax.errors import PPLError
 
@@ -22,6 +23,7 @@ _ADDRESSES_SHOWN = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; gives its exit status: 0, 1 if something is damaged, 2 if it cannot be done."""
     parser = argparse.ArgumentParser(prog="ppl-jax", description="Bayesian inference in simulators.")
+    parser.add_argument("--version", action="version", version=f"ppl-jax {__version__}")
     rooms = parser.add_subparsers(metavar="ROOM", required=True)
     dataset = rooms.add_parser("dataset", help="datasets of traces").add_subparsers(metavar="COMMAND", required=True)
 

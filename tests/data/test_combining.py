@@ -1,5 +1,6 @@
 """Datasets made of the shards of others; and the command that does it, and looks into them."""
 
+import importlib.metadata
 import os
 import shutil
 
@@ -123,6 +124,13 @@ def test_what_is_no_dataset_is_refused(parts, tmp_path):
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"ppl-jax {importlib.metadata.version('ppl_jax')}\n"
 
 
 def test_info(parts, tmp_path, capsys):
