@@ -131,6 +131,7 @@ ppx::Array Detector::measure(const std::vector<Particle> &particles, Source &sou
 }
 
 ppx::Array Detector::uncertainties(const ppx::Array &energies) const {
+    if (resolution_.stochastic == 0.0 && resolution_.constant == 0.0) return noise_;
     ppx::Array stddevs = energies;
     for (std::size_t i = 0; i < stddevs.size(); ++i) {
         const double stochastic = resolution_.stochastic * std::sqrt(std::fmax(0.0, energies[i]));

@@ -25,7 +25,7 @@ public:
     // The expected energies in the voxels, GeV, (depth, height, width).
     ppx::Array measure(const std::vector<Particle> &particles, Source &source) const;
 
-    // The standard deviations with which such energies are measured, GeV.
+    // The standard deviations with which such energies are measured, GeV; one number where it is the same for all.
     ppx::Array uncertainties(const ppx::Array &energies) const;
 
 private:

@@ -110,7 +110,8 @@ ppx::Array Independent::normals(const ppx::Array &zeros, const char *) {
 
 void Independent::observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) {
     ppx::Array voxels = normals(means, name);
-    for (std::size_t i = 0; i < voxels.size(); ++i) voxels[i] = means[i] + stddevs[i] * voxels[i];
+    const std::size_t step = stddevs.size() == 1 ? 0 : 1;
+    for (std::size_t i = 0; i < voxels.size(); ++i) voxels[i] = means[i] + stddevs[step * i] * voxels[i];
     __asm__ volatile("" : : "r"(voxels.data()) : "memory"); // as if someone looked at them
 }
 

@@ -40,6 +40,7 @@ public:
     virtual double uniform(const Range &range, const char *name) = 0;
     virtual std::int64_t poisson(double mean, const char *name) = 0;
     virtual ppx::Array normals(const ppx::Array &zeros, const char *name) = 0; // standard ones, of the shape of `zeros`
+    // `stddevs`: of the shape of `means`, or one number.
     virtual void observe(const ppx::Array &means, const ppx::Array &stddevs, const char *name) = 0;
 };
 
