@@ -29,9 +29,10 @@ from report import compare, describe, page
 
 import ppl_jax as ppl
 
-# What the simulator is told. The prior is wide across the beam, which an image shows, and narrow along it. Noise
-# and number of deposits are such that a shower stands out, and that the nuisances which are drawn from the prior, not
-# proposed (how deposits scatter, how energy is shared among the products), do not make the weights degenerate.
+# What the simulator is told. The prior is wide across the beam, which an image shows, and narrow along it. Noise,
+# resolution and number of deposits are such that a shower stands out, and that the nuisances which are drawn from the
+# prior, not proposed (how deposits scatter, how energy is shared among the products), do not make the weights
+# degenerate.
 DETECTOR = {
     "grid": ("3,12,12", "voxels of the calorimeter: depth, height, width"),
     "deposits": ("20", "deposits of a shower for each GeV"),
@@ -39,8 +40,11 @@ DETECTOR = {
         "1.2",
         "standard deviation of the noise in a voxel of the default grid, GeV; it goes with a volume's root",
     ),
-    "resolution": ("0.3,0.6", "of a voxel of E GeV: times the square root of E, times E"),
-    "px": ("-30,30", "range of the tau's momentum, GeV"),
+    "resolution": (
+        "0.3,0.6",
+        "A,B: a voxel of E GeV is measured, beside the noise, with standard deviations of A times E's root, and B E",
+    ),
+    "px": ("-30,30", "range of the tau's momentum, GeV; a negative number after an equals sign, --px=-30,30"),
     "py": ("-30,30", "range of the tau's momentum, GeV"),
     "pz": ("72,78", "range of the tau's momentum, along the beam, GeV"),
 }

@@ -17,7 +17,7 @@ REACH = 2  # voxels to each side of the brightest place that are looked at close
 
 
 class CalorimeterCNN(nn.Module):
-    """A three-dimensional convolutional network that looks twice: float32 (n, depth, height, width) to (n, dim).
+    """A network that finds showers in three dimensions: float32 images (n, depth, height, width) to (n, dim).
 
     Where a shower is, among hundreds of places with nothing but noise, matters most, and to a fraction of a voxel. So
     the network is given filtered images, in which a shower stands out of the noise, and learns from them in three ways:

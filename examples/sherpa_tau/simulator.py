@@ -13,8 +13,7 @@ import ppl_jax as ppl
 STORED = {"calorimeter": "float16", "positions": "float32"}  # less exactly than they were drawn
 PROGRAM = Path(__file__).resolve().parents[2] / "build" / "sherpa_tau" / "tau"
 
-
-# Sherpa's names of particles, as they are written; which neutrino it is does not matter to a detector.
+# The generators' names of particles, as they are written; which neutrino it is does not matter to a detector.
 _WRITTEN = {"pi": "π", "mu": "μ", "eta": "η", "omega": "ω", "+": "⁺", "-": "⁻", "0": "⁰"}
 
 
@@ -26,7 +25,7 @@ class Channels(NamedTuple):
 
 
 def start(program: Path, flags: list[str], processes: int) -> ppl.RemoteModel:
-    """The simulator in so many processes: Sherpa starts once, when it is needed, and the processes are copies of it."""
+    """The simulator in so many processes: it starts once, when it is needed, and the processes are copies of it."""
     return ppl.RemoteModel(command=[str(program), *flags, "{endpoint}"], num_processes=processes, fork=True)
 
 
@@ -36,9 +35,9 @@ def fingerprint(program: Path, flags: list[str]) -> str:
 
 
 def channels(program: Path) -> Channels:
-    """The decay channels in the order of their numbers, as Sherpa has them."""
+    """The decay channels in the order of their numbers, as the generator has them."""
     if not program.exists():
-        raise SystemExit(f"{program} is not there. `make demo` builds it.")
+        raise SystemExit(f"{program} is not there: `make sherpa` builds Sherpa's, `make pythia` Pythia's.")
     found = json.loads(subprocess.run([str(program), "--channels"], check=True, capture_output=True, text=True).stdout)
     ratios = np.array([float(channel["branching_ratio"]) for channel in found])
     return Channels([written(channel["name"]) for channel in found], ratios / ratios.sum())

@@ -161,6 +161,8 @@ def test_names_of_channels():
 
     assert written("nu_tau anti-nu_e e-") == "e⁻ ν ν"
     assert written("pi+ pi- pi- pi0 nu_tau") == "π⁺ π⁻ π⁻ π⁰ ν"
+    assert written("nu_tau mu- nu_mubar") == "μ⁻ ν ν"  # Pythia's names
+    assert written("nu_tau pi- Kbar0") == "π⁻ Kbar⁰ ν"
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_the_whole_demo_at_a_small_scale(tmp_path):
         (["--grid", "3,12,0"], "--grid must be three numbers of voxels"),
         (["--noise", "low"], "--noise a number of GeV"),
         (["--event", "7", "--tests", "5"], "0 to 4"),
-        (["--program", "/no/such/tau"], "make demo"),
+        (["--program", "/no/such/tau"], "/no/such/tau is not there: `make sherpa` builds Sherpa's"),
     ],
 )
 def test_what_cannot_be_is_said(options, message, tmp_path):
