@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pythia_simulator import FOLDER, ROOT, SMALL, TAU, channels, prior, pythias_decays, run, simulator
 from scipy import stats
+from tau_decays import chi_square, is_whole, particles_of, values_of, visible_sum
 
 import ppl_jax as ppl
 
@@ -19,31 +20,8 @@ pytestmark = pytest.mark.slow
 TAU_MASS = 1.77682  # GeV, Pythia's
 NUMBER = 4000
 LEAST_P_VALUE = 1e-4  # of a test at a fixed seed
-NEUTRINOS = (12, 14, 16)
 CONTROLLED = ["channel", "cos theta", "phi", "psi", "px", "py", "pz"]
 PION, ELECTRON, MUON, KAON, TWO_PIONS, THREE_PIONS = 0, 2, 3, 1, 4, 10  # Pythia's numbers of the channels
-
-
-def particles_of(trace):
-    """Rows of pdg number, px, py, pz, E of the final particles."""
-    table = trace["particles"]
-    return table[table[:, 0] != 0.0]
-
-
-def is_whole(trace):
-    """Whether the table, which has eight rows, can hold all particles."""
-    return len(particles_of(trace)) < 8
-
-
-def visible_sum(particles):
-    return particles[~np.isin(np.abs(particles[:, 0]), NEUTRINOS), 1:].sum(axis=0)
-
-
-def chi_square(counts, expected):
-    """The p-value of counts; categories of which fewer than five are expected are taken together."""
-    rare = expected < 5.0
-    counts, expected = (np.append(x[~rare], x[rare].sum()) for x in (counts, expected))
-    return stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue
 
 
 # -- physics -----------------------------------------------------------------------------------------------------------
@@ -179,10 +157,6 @@ def test_rejected_passes_can_be_kept():
     lengths = [len(draws_of(trace, "TauDecays::isotropicDecay(")) for trace in kept]
     assert min(lengths) >= 9
     assert np.mean(lengths) > 40
-
-
-def values_of(trace):
-    return [(site.address, site.instance, np.asarray(site.value).tolist()) for site in trace.sites]
 
 
 def test_a_trace_depends_neither_on_those_before_it_nor_on_the_process():

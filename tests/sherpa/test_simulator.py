@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sherpa_simulator import ROOT, SMALL, channels, prior, run, sherpas_decays, simulator
+from tau_decays import NEUTRINOS, chi_square, is_whole, particles_of, values_of, visible_sum
 
 import ppl_jax as ppl
 from ppl_jax.remote.peers import Peer
@@ -16,23 +17,11 @@ from ppx import messages as m
 TAU_MASS = 1.777  # GeV, Sherpa's
 NUMBER = 4000
 LEAST_P_VALUE = 1e-4  # of a test at a fixed seed
-NEUTRINOS = (12, 14, 16)
 CONTROLLED = ["channel", "psi", "pz", "cos theta", "phi", "px", "py"]
-
-
-def particles_of(trace):
-    """Rows of pdg number, px, py, pz, E of the final particles."""
-    table = trace["particles"]
-    return table[table[:, 0] != 0.0]
 
 
 def momentum_of(trace):
     return np.array([trace["px"], trace["py"], trace["pz"]])
-
-
-def is_whole(trace):
-    """Whether the table, which has eight rows, can hold all particles."""
-    return len(particles_of(trace)) < 8
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +68,6 @@ def test_the_channel_is_the_one_that_was_drawn(channel, products):
         assert sorted(particles_of(trace)[:, 0]) == products
 
 
-def chi_square(counts, expected):
-    """The p-value of counts; categories of which fewer than five are expected are taken together."""
-    rare = expected < 5.0
-    counts, expected = (np.append(x[~rare], x[rare].sum()) for x in (counts, expected))
-    return stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue
-
-
 def test_channels_have_sherpas_branching_ratios():
     ratios = np.array([channel["branching_ratio"] for channel in channels()])
     assert len(ratios) == 38
@@ -102,10 +84,6 @@ def test_branching_ratios_are_those_of_nature():
     ratios = {channel["name"]: 100.0 * channel["branching_ratio"] for channel in channels()}
     for name, ratio in known.items():
         assert abs(ratios[name] / ratio - 1.0) < 0.02, name
-
-
-def visible_sum(particles):
-    return particles[~np.isin(np.abs(particles[:, 0]), NEUTRINOS), 1:].sum(axis=0)
 
 
 def test_decays_of_sherpa_are_isotropic():
@@ -253,10 +231,6 @@ def test_loops_of_sherpa_are_rejection_scopes():
     lengths = np.array([len(trace.sites) for trace in prior(NUMBER)])
     assert np.mean(lengths > 90) < 0.03
     assert any("GenerateKinematics(" in site.address for site in sites)
-
-
-def values_of(trace):
-    return [(site.address, site.instance, np.asarray(site.value).tolist()) for site in trace.sites]
 
 
 def test_the_same_seed_gives_the_same_traces_in_another_process():
