@@ -102,6 +102,20 @@ def test_neighbourhoods_are_those_of_a_convolution():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_each_head_says_where_its_votes_fall_and_what_is_there():
+    from network import attend
+
+    features = np.random.default_rng(9).normal(size=(2, 3, 5, 5, 4)).astype(np.float32)
+    votes = np.zeros((2, 3, 5, 5, 2), np.float32)
+    votes[:, 2, 1, 4, 0] = 50.0  # the first head's all fall on one voxel, the second's on all alike
+    found = np.asarray(attend(features, votes))
+    where, what = found[:, :6].reshape(2, 2, 3), found[:, 6:].reshape(2, 2, 4)
+    np.testing.assert_allclose(where[:, 0], [[1.0, -0.5, 1.0]] * 2, atol=1e-6)
+    np.testing.assert_allclose(where[:, 1], 0.0, atol=1e-6)
+    np.testing.assert_allclose(what[:, 0], features[:, 2, 1, 4], atol=1e-5)
+    np.testing.assert_allclose(what[:, 1], features.mean(axis=(1, 2, 3)), atol=1e-5)
+
+
 def test_filtered_images_keep_the_unit_of_noise():
     from network import filtered
 
