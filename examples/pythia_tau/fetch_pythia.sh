@@ -38,6 +38,7 @@ source=$(echo "$scratch/pythia8mc-$version"/pythia8*/src)
 source=${source%/src}
 [ -f "$source/src/TauDecays.cc" ] && [ -f "$source/plugins/python/include/Pythia8/Pythia.h" ] ||
     fail "the archive of pythia8mc $version has another layout than was expected: no src/ or no headers in it"
+rm -f "$folder"/.version-* # of another version, which goes now
 for part in src include share; do rm -rf "${folder:?}/$part"; done
 mkdir -p "$folder/include" "$folder/share/Pythia8"
 mv "$source/plugins/python/include/Pythia8" "$folder/include/Pythia8"

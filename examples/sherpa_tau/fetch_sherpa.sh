@@ -37,6 +37,7 @@ say "downloading sherpa-mc $version (48 MB) with pip"
 
 say "unpacking it in $folder"
 "$python" -m zipfile --extract "$scratch"/sherpa_mc-*.whl "$scratch/unpacked"
+rm -f "$folder"/.version-* # of another version, which goes now
 for part in bin lib64 include share; do
     rm -rf "${folder:?}/$part"
     mv "$scratch/unpacked/$part" "$folder/$part"
