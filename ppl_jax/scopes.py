@@ -57,15 +57,20 @@ class OpenScope:
         self._marks = [(messenger, messenger.mark(self)) for messenger, _ in self._marks]
 
     def leave(self) -> None:
-        """The present pass is accepted.
-
-        The marks, which know the scope, are forgotten: as a circle they would keep the whole execution in memory until
-        Python's garbage collector finds it.
-        """
-        first, self._first, self._marks = self._first, [], []
+        """The present pass is accepted."""
+        first = self._first
+        self.forget()
         for messenger, mark in first:
             if hasattr(messenger, "leave"):
                 messenger.leave(mark)
+
+    def forget(self) -> None:
+        """The scope is over; without its ``leave`` where a rejected pass of a scope around it takes it along.
+
+        The marks know the scope: as a circle they would keep the whole execution in memory until Python's garbage
+        collector finds it.
+        """
+        self._first = self._marks = []
 
 
 _INNERMOST: ContextVar[RejectionScope | None] = ContextVar("ppl_jax_scopes", default=None)
@@ -113,6 +118,8 @@ class RejectionScope:
         inner = _INNERMOST.get()
         while inner is not None and inner is not self:  # inner scopes go with the pass
             inner._state = "after"
+            if inner._open is not None:
+                inner._open.forget()
             inner = inner._outer
         _INNERMOST.set(self)
         if self._open is not None:

@@ -268,7 +268,7 @@ class Scopes:
         """ScopeReject: handlers forget everything since the scope's present pass began; inner scopes go with it."""
         key = (statement.address, statement.name or "")
         while self._open and self._open[-1].key != key:
-            self._open.pop()
+            self._open.pop().forget()
         if not self._open:
             raise MalformedMessage("a pass of a scope was rejected that is not open", statement.address)
         self._open[-1].reject()

@@ -44,7 +44,18 @@ def looped():
     programs.gum()
 
 
-@pytest.mark.parametrize("model", [programs.gum, looped])
+def looped_twice():
+    """The outer loop's pass is rejected where the inner one's scope is open."""
+    with ppl.rejection_scope("outer", control=False) as outer:
+        for attempt in range(3):
+            with ppl.rejection_scope("inner", control=False):
+                ppl.sample(dist.Uniform(0.0, 1.0))
+                if attempt < 2:
+                    outer.reject()
+    programs.gum()
+
+
+@pytest.mark.parametrize("model", [programs.gum, looped, looped_twice])
 def test_executions_leave_nothing_for_the_garbage_collector(model):
     """Circles of references would fill memory, and the collector's rounds would take a third of the time."""
     network = gum_network()

@@ -99,6 +99,18 @@ def two_loops():
     return total
 
 
+def taken_along():
+    """The outer loop's pass is rejected where the inner one's scope is open."""
+    mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+    with ppl.rejection_scope("outer") as outer:
+        for attempt in range(3):
+            with ppl.rejection_scope("inner"):
+                x = ppl.sample(dist.Normal(mu, 1.0), name="x")
+                if attempt < 2:
+                    outer.reject()
+    ppl.observe(dist.Normal(x, 1.0), name="data")
+
+
 def observes_in_scope():
     """Bad use of a scope."""
     ppl.sample(dist.Normal(0.0, 1.0))

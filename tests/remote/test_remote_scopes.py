@@ -1,5 +1,7 @@
 """Rejection loops that simulators mark: one accepted pass is the trace, under every engine and in every mode."""
 
+import gc
+
 import numpy as np
 import pytest
 import remote_programs
@@ -121,6 +123,22 @@ def test_nested_loops_in_every_mode():
             assert here["y"] >= -0.5
     assert np.allclose(whole.log_weights, asked.log_weights, atol=1e-12)
     assert [site.value for site in recorded.latents] == [site.value for site in whole[3].latents]
+
+
+def test_scopes_that_a_rejection_takes_along_leave_nothing_for_the_garbage_collector():
+    with simulator("taken_along") as model:
+
+        def asked(number):
+            return ppl.importance_sampling(model, {"data": 1.0}, number, proposal=lambda s: None, progress=False)
+
+        asked(10)
+        gc.collect()
+        gc.disable()
+        try:
+            asked(300)
+            assert gc.collect() < 300
+        finally:
+            gc.enable()
 
 
 def test_without_the_extension_every_pass_is_there():
