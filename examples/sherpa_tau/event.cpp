@@ -43,8 +43,8 @@ ppx::Array missing_of(const std::vector<Particle> &particles) {
 
 // In the laboratory; the most energetic first.
 //
-// The momentum is drawn last, though it comes first in nature: a decay at rest does not depend on it. Given how the
-// decay is oriented, the image says sharply what the momentum was, nearly linearly, and a network learns that; given the
+// The momentum comes first in nature, but a decay at rest does not depend on it; px and py are drawn last. Given how the
+// decay is oriented, the image says sharply what they were, nearly linearly, and a network learns that; given the
 // momentum, it says sharply how the decay was oriented, by angles that it is hard to learn.
 std::vector<Particle> Event::products() const {
     std::vector<Particle> particles = decays_.decay(source_);
