@@ -1,11 +1,12 @@
-"""Times the tau decays of Sherpa: the bare simulator, and the same with every latent recorded, in turns.
+"""Times the tau decays of Sherpa, or of Pythia: the bare simulator, and with every latent recorded, in turns.
 
     python benchmarks/sherpa.py            prints a table; the result is kept in build/benchmarks-sherpa.json
     python benchmarks/sherpa.py --quick    a quarter of the work and two repeats, for a first look
+    python benchmarks/sherpa.py --program build/pythia_tau/tau --json build/benchmarks-pythia.json
 
 Bare: the program by itself; the hook draws from a Mersenne Twister, and voxels get their noise from one too.
 Recorded: traces from the prior, drawn by the simulator in one process, sent and kept here, every latent in them.
-Sherpa's loops are rejection scopes, of which a trace has the accepted pass; with --rejected the draws of all passes are
+The generator's loops are rejection scopes, of which a trace has the accepted pass; with --rejected the draws of all passes are
 sites, and nearly every trace has a layout of its own, which costs the inference side much. Both are run in turns, so
 that what else the machine does befalls them alike; a run begins after start-up. Processor time is that of the simulator
 and that of the inference side, which run side by side. The exit status is 1 if less than 30 per cent of the bare rate
@@ -40,9 +41,9 @@ CASES = {
 TICK = 1.0 / os.sysconf("SC_CLK_TCK")  # s
 
 
-def bare(options: list[str], events: int, seed: int) -> float:
+def bare(program: Path, options: list[str], events: int, seed: int) -> float:
     """Events per second without PPX, as the program measures them."""
-    command = [TAU, "--bare", str(events), *options, "--seed", str(seed)]
+    command = [program, "--bare", str(events), *options, "--seed", str(seed)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -66,13 +67,13 @@ def recorded(simulator: ppl.RemoteModel, events: int, seed: int) -> dict[str, fl
     }
 
 
-def compare(options: list[str], events: int, repeats: int) -> dict[str, Any]:
+def compare(program: Path, options: list[str], events: int, repeats: int) -> dict[str, Any]:
     """Medians over repeats of both, in turns."""
-    with ppl.RemoteModel(command=[str(TAU), *options, "{endpoint}"]) as simulator:
+    with ppl.RemoteModel(command=[str(program), *options, "{endpoint}"]) as simulator:
         ppl.prior(simulator, events // 10, seed=0, progress=False)  # not counted: the first meeting of every site
         rates, runs = [], []
         for repeat in range(1, repeats + 1):
-            rates.append(bare(options, events, repeat))
+            rates.append(bare(program, options, events, repeat))
             runs.append(recorded(simulator, events, repeat))
     figures = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     shares = [run["rate"] / rate for run, rate in zip(runs, rates, strict=True)]
@@ -99,19 +100,23 @@ def text(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Command line: see ``--help``."""
-    parser = argparse.ArgumentParser(description="Times Sherpa's tau decays with and without PPX.")
+    parser = argparse.ArgumentParser(description="Times a generator's tau decays with and without PPX.")
     parser.add_argument("--quick", action="store_true", help="a quarter of the work, 2 repeats, for a first look")
     parser.add_argument("--repeats", type=int, help="repeats of which the median is taken (default 5)")
+    parser.add_argument("--program", type=Path, default=TAU, help="the simulator (default that with Sherpa)")
     parser.add_argument("--json", type=Path, default=RESULT, help="where the result is kept")
     arguments = parser.parse_args()
-    if not TAU.exists():
-        sys.exit(f"there is no {TAU.relative_to(ROOT)}: run make sherpa")
+    if not arguments.program.exists():
+        sys.exit(f"there is no {arguments.program}: run make sherpa, or make pythia")
     repeats = arguments.repeats or (2 if arguments.quick else 5)
     scale = 4 if arguments.quick else 1
     result = {
         "machine": machine.description(),
         "repeats": repeats,
-        "cases": {options: compare(options.split(), events // scale, repeats) for options, events in CASES.items()},
+        "cases": {
+            options: compare(arguments.program, options.split(), events // scale, repeats)
+            for options, events in CASES.items()
+        },
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
