@@ -6,11 +6,11 @@
 
 Bare: the program by itself; the hook draws from a Mersenne Twister, and voxels get their noise from one too.
 Recorded: traces from the prior, drawn by the simulator in one process, sent and kept here, every latent in them.
-The generator's loops are rejection scopes, of which a trace has the accepted pass; with --rejected the draws of all passes are
-sites, and nearly every trace has a layout of its own, which costs the inference side much. Both are run in turns, so
-that what else the machine does befalls them alike; a run begins after start-up. Processor time is that of the simulator
-and that of the inference side, which run side by side. The exit status is 1 if less than 30 per cent of the bare rate
-is reached, the run with --rejected apart.
+The generator's loops are rejection scopes, of which a trace has the accepted pass; with --rejected the draws of all
+passes are sites, and nearly every trace has a layout of its own, which costs the inference side much. Both are run in
+turns, so that what else the machine does befalls them alike; a run begins after start-up. Processor time is that of the
+simulator and that of the inference side, which run side by side. The exit status is 1 if less than 30 per cent of the
+bare rate is reached, the run with --rejected apart.
 """
 
 import argparse

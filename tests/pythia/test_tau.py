@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from pythia_simulator import FOLDER, ROOT, SMALL, TAU, channels, prior, pythias_decays, run, simulator
+from pythia_simulator import ROOT, SMALL, built, channels, prior, pythias_decays, run, simulator
 from scipy import stats
 from tau_decays import chi_square, is_whole, particles_of, values_of, visible_sum
 
@@ -17,6 +17,7 @@ import ppl_jax as ppl
 # Where Pythia is not built yet it takes minutes to build.
 pytestmark = pytest.mark.slow
 
+FOLDER = ROOT / "examples" / "pythia_tau"
 TAU_MASS = 1.77682  # GeV, Pythia's
 NUMBER = 4000
 LEAST_P_VALUE = 1e-4  # of a test at a fixed seed
@@ -193,7 +194,7 @@ def test_without_information_metropolis_hastings_gives_the_prior():
 
 def test_the_demo_runs_with_pythia(tmp_path):
     ratios = np.array([channel["branching_ratio"] for channel in channels()])
-    demo = [sys.executable, ROOT / "examples" / "sherpa_tau" / "demo.py", "--program", TAU, "--output", tmp_path]
+    demo = [sys.executable, ROOT / "examples" / "sherpa_tau" / "demo.py", "--program", built(), "--output", tmp_path]
     scale = ["--events", "1000", "--hours", "0.005", "--tests", "3", "--grid", "4,8,8", "--noise", "1"]
     named = ["--generator", "Pythia", "--processes", "8"]
     done = subprocess.run([*demo, *scale, *named], cwd=ROOT, capture_output=True, text=True, timeout=900)
