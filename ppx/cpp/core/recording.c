@@ -80,8 +80,8 @@ void ppx_recorder_reject(ppx_recorder *recorder, ppx_scope *scope) {
     recorder->replays = false;
 }
 
-void ppx_recorder_end(ppx_recorder *recorder, ppx_scope *scope) {
-    recorder->num_scopes = (size_t)(scope - recorder->scopes);
+void ppx_recorder_end(ppx_recorder *recorder) {
+    recorder->num_scopes--;
     recorder->replays = true;
     for (size_t i = 0; i < recorder->num_scopes; i++)
         if (recorder->scopes[i].rejected) recorder->replays = false;

@@ -47,8 +47,8 @@ ppx_scope *ppx_recorder_find(ppx_recorder *recorder, uint32_t id);
 void ppx_recorder_reject(ppx_recorder *recorder, ppx_scope *scope);
 void ppx_scope_restart(const ppx_recorder *recorder, ppx_scope *scope);
 
-/* Closes a scope and those inside it. */
-void ppx_recorder_end(ppx_recorder *recorder, ppx_scope *scope);
+/* Closes the scope opened last. */
+void ppx_recorder_end(ppx_recorder *recorder);
 
 /* -- batches -- */
 

@@ -318,19 +318,27 @@ int ppx_scope_reject(ppx_session *session, uint32_t scope) {
     return PPX_OK;
 }
 
-int ppx_scope_end(ppx_session *session, uint32_t scope) {
-    ppx_statement place;
-    ppx_scope *open;
-    double rejected;
+/* Closes the scope opened last, whose present pass is accepted. */
+static int end_last_scope(ppx_session *session) {
+    ppx_scope *last = &session->recorder.scopes[session->recorder.num_scopes - 1];
+    ppx_statement place = place_of(session, last);
+    double rejected = (double)last->rejected;
     ppx_tensor value = {&rejected, NULL, 0};
+    ppx_recorder_end(&session->recorder);
+    return record(session, PPX_SITE_SCOPE_END, &place, NULL, &value, 1);
+}
+
+int ppx_scope_end(ppx_session *session, uint32_t scope) {
+    size_t outside;
+    ppx_scope *open;
     if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
-    place = place_of(session, open);
-    rejected = (double)open->rejected;
-    ppx_recorder_end(&session->recorder, open);
-    return record(session, PPX_SITE_SCOPE_END, &place, NULL, &value, 1);
+    outside = (size_t)(open - session->recorder.scopes);
+    while (session->recorder.num_scopes > outside) /* those that were left open inside it first, each with its mark */
+        if (end_last_scope(session)) return PPX_UNWIND;
+    return PPX_OK;
 }
 
 /* -- addresses -- */

@@ -1,0 +1,42 @@
+"""The C core under models that do what is allowed but not foreseen."""
+
+from __future__ import annotations
+
+import pytest
+from c_core import connected
+from dialogues import MODES, FromPrior, dialogue
+
+import ppx
+from ppx import messages as m
+
+# -- rejection scopes -------------------------------------------------------------------------------------------------
+
+
+def marks(connection: ppx.Connection, said: list) -> list[tuple[str, str]]:
+    """Kind and address of the marks of scopes, in the order in which they came; ends with how often was rejected."""
+    found = []
+    for traces in (message.traces for message in said if message.traces is not None):
+        for numbers in traces.type_sites:
+            type_ = ppx.sites.row_type(tuple(connection.sites[int(number)] for number in numbers))
+            for site, slot in zip(type_.sites, type_.slots, strict=True):
+                if site.kind.name == "SCOPE_END":
+                    found.append((f"end {traces.rows[slot.value]:g}", site.address))
+                elif site.kind.name.startswith("SCOPE"):
+                    found.append((site.kind.name[6:].lower(), site.address))
+    return found
+
+
+ENDS = [("end 2", "unclosed:3"), ("end 0", "unclosed:2"), ("end 1", "unclosed:1")]
+
+
+@pytest.mark.parametrize("mode", ["sites", "draws", "mailbox"])
+def test_scopes_left_open_are_ended_before_the_one_around_them(mode, tmp_path):
+    """A ScopeEnd closes the scope opened last: each needs its own, with its own number of rejected passes."""
+    with connected("unclosed", tmp_path, capabilities=MODES[mode]) as connection:
+        for run in (m.Run(m.Draws(1, 0, policy=m.Policy())), m.Run()):
+            said = dialogue(connection, run, FromPrior(connection))
+            assert type(said[-1]) is m.RunResult
+            found = marks(connection, said)
+            begins = [mark for mark in found if mark[0] == "begin"]
+            assert begins == [("begin", f"unclosed:{number}") for number in (1, 2, 3)]
+            assert found[-3:] == ENDS
