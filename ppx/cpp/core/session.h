@@ -22,6 +22,12 @@ typedef enum {
     PPX_TERMINATED  /* ppx_stop was called, or the socket broke */
 } ppx_fate;
 
+/* A value that a model was given. */
+typedef struct {
+    ppx_doubles numbers;
+    int32_t shape[PPX_MAX_DIMENSIONS];
+} ppx_value;
+
 struct ppx_session {
     ppx_channel channel;
     char *system_name, *model_name, *build_id;
@@ -57,8 +63,8 @@ struct ppx_session {
     ppx_recorder recorder;
     ppx_stream stream;
     uint32_t address; /* of the last statement */
-    ppx_doubles value, parameters;
-    int32_t value_shape[PPX_MAX_DIMENSIONS];
+    ppx_value *value, values[2]; /* the last one; the one before may be a parameter of the statement at hand */
+    ppx_doubles parameters;
 
     ppx_bytes out;
     char text[PPX_MAX_ERROR_TEXT + 1]; /* of the last error */

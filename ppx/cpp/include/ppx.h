@@ -122,9 +122,10 @@ PPX_API int ppx_wait_run(ppx_session *session);
  * session. UINT32_MAX if the text is none or memory ran out: a statement there fails the execution. */
 PPX_API uint32_t ppx_address(ppx_session *session, const char *text, size_t length);
 
-/* The statements. Values point into the session and hold until the next statement. Whatever goes wrong in one
- * (parameters outside the domain, a distribution that the inference side does not know, a lost peer) makes it return
- * PPX_UNWIND; the session knows why, tells the inference side where it must, and ppx_error_text tells people. */
+/* The statements. Values point into the session and hold until the statement after the next: the next one may take them
+ * as parameters or as its value. Whatever goes wrong in one (parameters outside the domain, a distribution that the
+ * inference side does not know, a lost peer) makes it return PPX_UNWIND; the session knows why, tells the inference
+ * side where it must, and ppx_error_text tells people. */
 PPX_API int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
                        ppx_tensor *value);
 

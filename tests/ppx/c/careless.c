@@ -26,3 +26,26 @@ int unclosed(ppx_session *session, ppx_tensor *result) {
     TRY(ppx_scope_end(session, scopes[0]));
     return ppx_sample_scalar(session, "unclosed:5", NULL, 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x);
 }
+
+/* Hands the value of each statement to the next as it is: a vector whose elements become means of a matrix, that as the
+ * means of another one, and as what is observed. */
+int chained(ppx_session *session, ppx_tensor *result) {
+    static const int32_t three[1] = {3}, two_one[2] = {2, 1};
+    static const double means[3] = {0.0, 10.0, 20.0}, stddevs[2] = {1e-3, 2e-3};
+    ppx_distribution normal = {.family = PPX_NORMAL};
+    ppx_statement where = at(session, "chained:1");
+    ppx_tensor value;
+    normal.parameters[0] = (ppx_tensor){means, three, 1};
+    normal.parameters[1] = (ppx_tensor){stddevs, NULL, 0};
+    TRY(ppx_sample(session, &where, &normal, &value));
+    normal.parameters[1] = (ppx_tensor){stddevs, two_one, 2};
+    for (int i = 2; i < 4; i++) {
+        normal.parameters[0] = value;
+        where = at(session, i == 2 ? "chained:2" : "chained:3");
+        TRY(ppx_sample(session, &where, &normal, &value));
+    }
+    normal.parameters[0] = value;
+    where = at(session, "chained:4");
+    TRY(ppx_observe(session, &where, &normal, &value, result));
+    return PPX_OK;
+}
