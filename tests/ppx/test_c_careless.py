@@ -40,3 +40,18 @@ def test_scopes_left_open_are_ended_before_the_one_around_them(mode, tmp_path):
             begins = [mark for mark in found if mark[0] == "begin"]
             assert begins == [("begin", f"unclosed:{number}") for number in (1, 2, 3)]
             assert found[-3:] == ENDS
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sites_of_a_batch_are_told_though_a_failed_execution_is_left_out_of_it(tmp_path):
+    """The room for definitions is what the batch leaves that is sent, not the one with the failure."""
+    with connected("brimming", tmp_path, capacity=65_536) as connection:
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, 2, policy=m.Policy())))
+        (numbers,) = answer.traces.type_sites
+        assert (len(answer.traces.types), len(answer.traces.errors), len(numbers)) == (1, 0, 61)
+        assert set(map(int, numbers)) <= set(range(1, len(answer.traces.sites) + 1))
+        while len(connection.sites) < 141:
+            (answer,) = dialogue(connection, m.Run(m.Draws(1, 1, 1)))
+            assert answer.traces.errors[0].text == "t" * 8000

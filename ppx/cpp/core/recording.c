@@ -133,6 +133,7 @@ static void forget_type(ppx_batch *batch, uint32_t type) {
 void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder) {
     size_t last = batch->num_failures - 1;
     if (batch->num_failures && batch->failures[last].execution + 1 == ppx_batch_executions(batch)) {
+        batch->failure_bytes -= batch->failures[last].bytes;
         free(batch->failures[last].text);
         batch->num_failures--;
         return;
@@ -144,6 +145,7 @@ void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder) {
 
 bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text,
                     size_t length) {
+    size_t bytes = 96 + address_length + length;
     char *copy;
     if (batch->num_failures == batch->failures_capacity &&
         !ppx_grow(&batch->failures, &batch->failures_capacity, batch->num_failures + 1, sizeof *batch->failures))
@@ -152,9 +154,9 @@ bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address
     if (!copy) return false;
     memcpy(copy, text, length);
     batch->failures[batch->num_failures] =
-        (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length};
+        (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length, bytes};
     batch->num_failures++;
-    batch->failure_bytes += 96 + address_length + length;
+    batch->failure_bytes += bytes;
     return true;
 }
 

@@ -56,7 +56,7 @@ typedef struct {
     uint32_t execution, address;
     int code;
     char *text;
-    size_t length;
+    size_t length, bytes; /* `bytes`: on the wire, at most */
 } ppx_failure;
 
 typedef struct {

@@ -49,3 +49,21 @@ int chained(ppx_session *session, ppx_tensor *result) {
     TRY(ppx_observe(session, &where, &normal, &value, result));
     return PPX_OK;
 }
+
+/* Its second execution meets many new statements, and then fails with a long text. The texts of both nearly fill the
+ * smallest mailbox, those of the first alone do not. */
+int brimming(ppx_session *session, ppx_tensor *result) {
+    static int executions;
+    static char address[401], text[8001];
+    int first = executions++ ? 60 : 0, last = first ? 140 : 60;
+    double x;
+    (void)result;
+    memset(address, 'a', sizeof address - 1);
+    memset(text, 't', sizeof text - 1);
+    for (int i = first; i < last; i++) {
+        snprintf(address + 390, sizeof address - 390, "%d", i);
+        TRY(ppx_sample_scalar(session, address, NULL, 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x));
+    }
+    if (first) ppx_fail(session, PPX_ERROR_MODEL, text);
+    return first ? PPX_UNWIND : PPX_OK;
+}

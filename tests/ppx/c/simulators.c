@@ -324,6 +324,6 @@ const simulator SIMULATORS[] = {
     {"gum", gum},           {"branching", branching}, {"families", families}, {"arrays", arrays},
     {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
     {"stopping", stopping}, {"empty", empty},         {"limits", limits},     {"endless", endless},
-    {"unclosed", unclosed}, {"chained", chained},
+    {"unclosed", unclosed}, {"chained", chained},   {"brimming", brimming},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

@@ -23,5 +23,6 @@ extern const size_t NUM_SIMULATORS;
 /* careless.c */
 int unclosed(ppx_session *session, ppx_tensor *result);
 int chained(ppx_session *session, ppx_tensor *result);
+int brimming(ppx_session *session, ppx_tensor *result);
 
 #endif
