@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from c_core import connected
-from dialogues import MODES, FromPrior, dialogue
+from dialogues import MODES, FromPrior, dialogue, request
 
 import ppx
 from ppx import messages as m
@@ -55,3 +55,24 @@ def test_the_sites_of_a_batch_are_told_though_a_failed_execution_is_left_out_of_
         while len(connection.sites) < 141:
             (answer,) = dialogue(connection, m.Run(m.Draws(1, 1, 1)))
             assert answer.traces.errors[0].text == "t" * 8000
+
+
+# -- texts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letters", [0, 1])
+def test_long_texts_are_cut_between_characters(letters, tmp_path):
+    data = m.Policy(b"", False, (m.Observation("letters", (), (float(letters),)),))
+    with connected("wordy", tmp_path) as connection:
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=data)))
+        assert answer.traces.errors[0].text == "x" * letters + "é" * (4000 - letters)
+
+
+@pytest.mark.parametrize("letters", [0, 1])
+def test_long_texts_of_the_inference_side_are_cut_between_characters(letters, tmp_path):
+    with connected("gum", tmp_path, capabilities=MODES["sites"]) as connection:
+        assert type(request(connection, m.Run())) is m.Sample
+        answer = request(connection, m.Error(ppx.constants.ErrorCode.UNKNOWN, "x" * letters + "é" * 5000))
+        said = answer.text.removeprefix("given up by the inference side: " + "x" * letters)
+        assert said == "é" * len(said)
+        assert 7998 <= len(answer.text.encode()) <= 8000

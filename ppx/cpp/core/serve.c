@@ -17,8 +17,11 @@ void ppx_keep_text(ppx_session *session, const char *text) {
         if ((unsigned char)*at >= 0x80) *at = '?';
 }
 
+/* A text that ppx_keep_text will cut: one byte more than it keeps tells it whether the cut falls within a character. */
+enum { WHOLE_TEXT = PPX_MAX_ERROR_TEXT + 2 };
+
 int ppx_give_up(ppx_session *session, int code, const char *format, ...) {
-    char text[PPX_MAX_ERROR_TEXT + 1];
+    char text[WHOLE_TEXT];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -86,7 +89,7 @@ static int refuse_answer(ppx_session *session, int code, const char *text) {
 
 static int refuse_aborted(ppx_session *session, const ppx_message *message) {
     static const char before[] = "given up by the inference side: ";
-    char text[PPX_MAX_ERROR_TEXT + 1];
+    char text[WHOLE_TEXT];
     snprintf(text, sizeof text, "%s%.*s", before, (int)message->text.count,
              message->text.data ? (const char *)message->text.data : "");
     return refuse_answer(session, PPX_ERROR_ABORTED, text);

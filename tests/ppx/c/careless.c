@@ -67,3 +67,17 @@ int brimming(ppx_session *session, ppx_tensor *result) {
     if (first) ppx_fail(session, PPX_ERROR_MODEL, text);
     return first ? PPX_UNWIND : PPX_OK;
 }
+
+/* Fails with a text of two-byte characters that is longer than an error's, after as many letters as its draw says. */
+int wordy(ppx_session *session, ppx_tensor *result) {
+    static char text[10001];
+    double letters;
+    size_t size = 0;
+    (void)result;
+    TRY(ppx_sample_scalar(session, "wordy:1", "letters", 1, PPX_POISSON, (double[]){1.0}, &letters));
+    while (size < letters && size < 2) text[size++] = 'x';
+    while (size + 2 < sizeof text) memcpy(text + size, "\xC3\xA9", 2), size += 2;
+    text[size] = 0;
+    ppx_fail(session, PPX_ERROR_MODEL, text);
+    return PPX_UNWIND;
+}

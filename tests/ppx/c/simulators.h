@@ -24,5 +24,6 @@ extern const size_t NUM_SIMULATORS;
 int unclosed(ppx_session *session, ppx_tensor *result);
 int chained(ppx_session *session, ppx_tensor *result);
 int brimming(ppx_session *session, ppx_tensor *result);
+int wordy(ppx_session *session, ppx_tensor *result);
 
 #endif
