@@ -152,6 +152,39 @@ def test_requests_that_make_no_sense(original, tmp_path):
     original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
 
 
+def test_a_request_whose_first_word_is_as_long_as_a_packet(tmp_path):
+    """The answer repeats of it what a number may have; it never holds what lies behind the packet in memory."""
+    original = Original(c_command())
+    try:
+        for words in (["7" * 8192], ["7" * 8180, "dance"], ["7" * 8180, "look", "1"]):
+            original.requests.send("\0".join(words).encode())
+            number, word, text = original.requests.recv(1 << 16).split(b"\0")
+            assert number == b"7" * 20
+            assert (word, text) in [(b"failed", b"the request is not known"), (b"unknown", b"")]
+        original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_an_original_without_output_has_copies_with_output(closed, tmp_path):
+    """The file of the output may become descriptor 1 or 2 by itself; it must stay open, also in programs that are run."""
+    original = Original(["sh", "-c", f'exec "$0" "$@" {closed}>&-', *c_command()])
+    try:
+        pid = original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+        with connected(f"ipc://{tmp_path}/a.ipc"):
+            for number in (1, 2):
+                assert os.readlink(f"/proc/{pid}/fd/{number}") == f"{tmp_path}/output"
+                flags = Path(f"/proc/{pid}/fdinfo/{number}").read_text().split("flags:")[1].split()[0]
+                assert not int(flags, 8) & os.O_CLOEXEC
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+
+
 def test_an_endpoint_that_cannot_be_bound(original, tmp_path):
     pid = original.fork(f"ipc://{tmp_path}/no/folder.ipc", tmp_path / "output")
     assert os.WEXITSTATUS(ended(original, pid)) == 1
