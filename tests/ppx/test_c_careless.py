@@ -57,6 +57,21 @@ def test_the_sites_of_a_batch_are_told_though_a_failed_execution_is_left_out_of_
             assert answer.traces.errors[0].text == "t" * 8000
 
 
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_several_numbers_are_no_value_of_a_model_that_wants_one(tmp_path):
+    """Data of a draw's name: the first of them must not be taken for the value."""
+    several, one = (m.Observation("mu", (size,), (0.5, 2.0, 3.0)[:size]) for size in (3, 1))
+    with connected("gum", tmp_path) as connection:
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=m.Policy(b"", False, (several,)))))
+        (error,) = answer.traces.errors
+        assert (error.code, error.address) == (ppx.constants.ErrorCode.MODEL, "gum:1")
+        assert error.text == "the value of 'mu' is 3 numbers, and the model wants one"
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=m.Policy(b"", False, (one,)))))
+        assert not answer.traces.errors and answer.traces.rows[0] == 0.5
+
+
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
