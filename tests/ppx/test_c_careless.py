@@ -72,6 +72,17 @@ def test_several_numbers_are_no_value_of_a_model_that_wants_one(tmp_path):
         assert not answer.traces.errors and answer.traces.rows[0] == 0.5
 
 
+# -- places -----------------------------------------------------------------------------------------------------------
+
+
+def test_statements_without_address_and_name_are_one_site(tmp_path):
+    with connected("nowhere", tmp_path) as connection:
+        (answer,) = dialogue(connection, m.Run(m.Draws(1, 0, policy=m.Policy())))
+        (numbers,) = answer.traces.type_sites
+        assert list(numbers) == [1, 1, 1, 1, 2]
+        assert (connection.sites[1].address, connection.sites[1].name) == ("", "")
+
+
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 

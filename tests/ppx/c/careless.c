@@ -81,3 +81,15 @@ int wordy(ppx_session *session, ppx_tensor *result) {
     ppx_fail(session, PPX_ERROR_MODEL, text);
     return PPX_UNWIND;
 }
+
+/* Has neither an address nor a name, in all ways to say so. */
+int nowhere(ppx_session *session, ppx_tensor *result) {
+    ppx_statement where = {ppx_address(session, NULL, 0), true, NULL, 0};
+    double number = 1.0;
+    ppx_tensor value = {&number, NULL, 0};
+    (void)result;
+    TRY(ppx_tag(session, &where, &value));
+    TRY(ppx_tag(session, NULL, &value));
+    TRY(ppx_tag_scalar(session, NULL, NULL, number));
+    return ppx_tag_scalar(session, "", "", number);
+}

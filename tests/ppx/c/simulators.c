@@ -325,6 +325,6 @@ const simulator SIMULATORS[] = {
     {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
     {"stopping", stopping}, {"empty", empty},         {"limits", limits},     {"endless", endless},
     {"unclosed", unclosed}, {"chained", chained},   {"brimming", brimming},
-    {"wordy", wordy},
+    {"wordy", wordy},       {"nowhere", nowhere},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

@@ -25,5 +25,6 @@ int unclosed(ppx_session *session, ppx_tensor *result);
 int chained(ppx_session *session, ppx_tensor *result);
 int brimming(ppx_session *session, ppx_tensor *result);
 int wordy(ppx_session *session, ppx_tensor *result);
+int nowhere(ppx_session *session, ppx_tensor *result);
 
 #endif
