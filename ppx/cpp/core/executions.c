@@ -124,7 +124,7 @@ int ppx_send_batch(ppx_session *session) {
 static int close_draws(ppx_session *session) {
     ppx_batch *batch = &session->batch;
     size_t enough = ppx_channel_capacity(&session->channel) / 4, earlier = ppx_batch_executions(batch);
-    bool full;
+    bool full, added;
     if (enough > BATCH_SIZE) enough = BATCH_SIZE;
     if (!session->fate && !ppx_batch_add(batch, &session->recorder)) {
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
@@ -136,10 +136,15 @@ static int close_draws(ppx_session *session) {
         ppx_text address = ppx_address_text(session, session->address);
         ppx_batch_fail(batch, session->code, session->address, address.size, session->text, strlen(session->text));
     }
-    full = !batch_fits(session);
+    full = !batch_fits(session) || ppx_batch_executions(batch) == earlier; /* no memory even for the failure */
     if (full && earlier && ppx_batch_executions(batch) > earlier) ppx_batch_take_back(batch, &session->recorder);
-    session->done = session->done - (uint32_t)earlier + (uint32_t)ppx_batch_executions(batch);
-    if (ppx_batch_executions(batch) > earlier) session->used = session->stream.position;
+    added = ppx_batch_executions(batch) > earlier;
+    if (!added && !earlier) {
+        session->draws = false;
+        return ppx_refuse(session, session->code, session->address);
+    }
+    session->done += added;
+    if (added) session->used = session->stream.position;
     if (full || session->done == session->count || ppx_should_stop(session) || ppx_batch_size(batch) >= enough)
         return ppx_send_batch(session);
     return PPX_OK;

@@ -109,12 +109,11 @@ static uint32_t intern_type(ppx_batch *batch, const ppx_words *sites) {
 }
 
 bool ppx_batch_add(ppx_batch *batch, const ppx_recorder *recorder) {
-    uint32_t type = intern_type(batch, &recorder->sites);
-    if (type == UINT32_MAX || !ppx_words_reserve(&batch->types, 1) ||
-        !ppx_doubles_append(&batch->rows, recorder->row.data, recorder->row.size))
-        return false;
-    batch->types.data[batch->types.size++] = type;
-    return true;
+    uint32_t type;
+    if (!ppx_words_reserve(&batch->types, 1) || !ppx_doubles_reserve(&batch->rows, recorder->row.size)) return false;
+    type = intern_type(batch, &recorder->sites); /* last, so that every type has an execution */
+    return type != UINT32_MAX && ppx_words_push(&batch->types, type) &&
+           ppx_doubles_append(&batch->rows, recorder->row.data, recorder->row.size);
 }
 
 /* Removes the last type, if no execution is of it any more. */

@@ -38,6 +38,12 @@ static int break_down(ppx_session *session) {
     return PPX_FAILED;
 }
 
+static int run_out_of_memory(ppx_session *session) {
+    snprintf(session->text, sizeof session->text, "memory ran out");
+    session->broken = true;
+    return PPX_FAILED;
+}
+
 int ppx_send(ppx_session *session) {
     return ppx_channel_send(&session->channel, session->out.data, session->out.size) ? PPX_OK : break_down(session);
 }
@@ -48,10 +54,7 @@ int ppx_refuse(ppx_session *session, int code, uint32_t address) {
         ppx_encode_error(&session->out, code, text, ppx_error_address(place.data, place.size));
     else
         ppx_encode_reset(&session->out);
-    if (!session->out.failed) return ppx_send(session);
-    snprintf(session->text, sizeof session->text, "memory ran out");
-    session->broken = true;
-    return PPX_FAILED;
+    return session->out.failed ? run_out_of_memory(session) : ppx_send(session);
 }
 
 static int refuse_text(ppx_session *session, int code, const char *text) {
@@ -142,6 +145,7 @@ static int shake_hands(ppx_session *session, const ppx_message *message) {
     bool extended = session->offered && message->version >= PPX_VERSION;
     uint32_t capabilities = agree(session->offered, extended ? message->capabilities : 0);
     ppx_mailbox mailbox = {0};
+    int status;
     if ((capabilities & PPX_SHARED_MEMORY) &&
         !(message->has_shared_memory && ppx_mailbox_attach(&mailbox, &message->shared_memory)))
         capabilities &= ~(uint32_t)PPX_SHARED_MEMORY;
@@ -149,12 +153,12 @@ static int shake_hands(ppx_session *session, const ppx_message *message) {
     ppx_begin_connection(session, capabilities);
     ppx_encode_handshake_result(&session->out, session->system_name, session->model_name, session->build_id,
                                 extended ? PPX_VERSION : 0, capabilities);
-    if (session->out.failed || ppx_send(session)) {
+    status = session->out.failed ? run_out_of_memory(session) : ppx_send(session);
+    if (status)
         ppx_mailbox_leave(&mailbox);
-        return break_down(session);
-    }
-    ppx_channel_use(&session->channel, &mailbox);
-    return PPX_OK;
+    else
+        ppx_channel_use(&session->channel, &mailbox);
+    return status;
 }
 
 /* -- serving -- */
