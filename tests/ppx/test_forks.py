@@ -170,7 +170,7 @@ def test_a_request_whose_first_word_is_as_long_as_a_packet(tmp_path):
 
 @pytest.mark.parametrize("closed", [1, 2])
 def test_an_original_without_output_has_copies_with_output(closed, tmp_path):
-    """The file of the output may become descriptor 1 or 2 by itself; it must stay open, also in programs that are run."""
+    """The file of the output may become descriptor 1 or 2 by itself; it must stay open, also in programs it runs."""
     original = Original(["sh", "-c", f'exec "$0" "$@" {closed}>&-', *c_command()])
     try:
         pid = original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
