@@ -185,6 +185,22 @@ def test_an_original_without_output_has_copies_with_output(closed, tmp_path):
         original.process.stderr.close()
 
 
+@pytest.mark.parametrize("copies", [0, 2])
+def test_what_the_start_has_said_is_written_once(copies, tmp_path):
+    """Though it waits in a buffer when the process is copied, and the process ends without returning from main."""
+    words = ["sh", "-c", f'exec "$0" "$@" >"{tmp_path}/said"', *c_command(), "say=the tables are read"]
+    original = Original(words)
+    try:
+        for number in range(copies):
+            original.fork(f"ipc://{tmp_path}/{number}.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+    assert (tmp_path / "said").read_text() == "the tables are read"
+    assert not copies or not (tmp_path / "output").read_text()
+
+
 def test_an_endpoint_that_cannot_be_bound(original, tmp_path):
     pid = original.fork(f"ipc://{tmp_path}/no/folder.ipc", tmp_path / "output")
     assert os.WEXITSTATUS(ended(original, pid)) == 1

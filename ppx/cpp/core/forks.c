@@ -127,7 +127,8 @@ static void end(server *forks) {
         if (left) wait_a_little();
     }
     for (size_t i = 0; i < forks->count; i++) end_at_once(&forks->copies[i]);
-    _exit(0); /* nothing was run here, so nothing is to be concluded */
+    fflush(NULL); /* what the start has said, if no copy was ever made */
+    _exit(0);     /* nothing was run here, so nothing is to be concluded */
 }
 
 /* -- in a copy -- */

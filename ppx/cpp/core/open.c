@@ -74,6 +74,8 @@ int ppx_become_copy(ppx_session *session) {
                                        sizeof session->text))
         session->broken = true;
     free(endpoint);
+    free(session->curve_secret_key);
+    session->curve_secret_key = NULL;
     return session->broken ? PPX_FAILED : PPX_OK;
 }
 

@@ -36,7 +36,7 @@ struct ppx_session {
     atomic_int stopped;
     bool broken;
     int forks; /* the socket by which copies of this process are asked for; -1: none are */
-    char *curve_secret_key; /* until the socket is bound */
+    char *curve_secret_key; /* of a process that is copied, until the copy's socket is bound */
 
     /* the connection */
     uint32_t active; /* capabilities */
