@@ -110,7 +110,8 @@ PPX_STATEMENT std::optional<Value> observe(const AnyDistribution &distribution, 
     return is_known ? std::optional<Value>(std::move(known)) : std::nullopt;
 }
 
-// The same with a value, which is used unless the inference side has data of this name.
+// The same with a value, which is used unless the inference side has data of this name. (Where executions are steered
+// draw by draw it returns the given value, and is not told whether data won over it.)
 template <class AnyDistribution, class Value = typename AnyDistribution::Value>
 PPX_STATEMENT std::optional<Value> observe(const AnyDistribution &distribution, const detail::Given<Value> &value,
                                            const Statement &where = {}) {
