@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -145,7 +147,15 @@ def test_a_second_copy_for_an_endpoint_ends_the_first(original, tmp_path):
 
 
 def test_requests_that_make_no_sense(original, tmp_path):
-    for request in (("1", "dance"), ("1",), ("1", "look", "x"), ("1", "look", "1"), ("1", "signal", "1", "9")):
+    for request in (
+        ("1", "dance"),
+        ("1",),
+        ("1", "fork"),
+        ("1", "fork", "ipc:///x"),
+        ("1", "look", "x"),
+        ("1", "look", "1"),
+        ("1", "signal", "1", "9"),
+    ):
         answer = original.ask(*request)
         assert answer[0] == request[0]
         assert answer[1] in ("failed", "unknown"), request
@@ -165,6 +175,28 @@ def test_a_request_whose_first_word_is_as_long_as_a_packet(tmp_path):
     finally:
         original.requests.close()
         original.process.wait(PATIENCE)
+        original.process.stderr.close()
+
+
+def test_random_requests(tmp_path):
+    """Under AddressSanitizer and UBSan: each is answered, in a packet that is not too long."""
+    rng = random.Random(3)
+    words = [b"", b"7", b"look", b"signal", b"fork", b"-1", b"9" * 30, b"\xff\xfe", b"x" * 4000, b"%s%n"]
+    original = Original([str(program("models", sanitize="address,undefined")), "ipc:///not/bound", "gum"])
+    try:
+        for _ in range(500):
+            request = b"\0".join(rng.choices(words, k=rng.randint(1, 7)))[: rng.choice((10, 8192))]
+            if re.match(rb"[^\0]*\0fork\0[^\0]+\0[^\0]", request):
+                continue  # would be done
+            original.requests.send(request or b"\0")
+            answer = original.requests.recv(1 << 16).split(b"\0")
+            assert len(answer) == 3
+            assert answer[0] == request.split(b"\0")[0][:20]
+            assert answer[1] in (b"failed", b"unknown")
+        original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        assert original.process.wait(PATIENCE) == 0, original.process.stderr.read()
         original.process.stderr.close()
 
 

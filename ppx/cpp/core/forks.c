@@ -242,7 +242,7 @@ static bool answer(server *forks, char packet[PACKET + 1], char *words[FIELDS]) 
     if (size <= 0) end(forks); /* the other side has closed it, or is gone */
     packet[size] = 0;
     split(packet, (size_t)size, words);
-    if (strcmp(words[1], "fork") == 0) return fork_copy(forks, words);
+    if (strcmp(words[1], "fork") == 0 && *words[2] && *words[3]) return fork_copy(forks, words);
     if (strcmp(words[1], "look") == 0 || strcmp(words[1], "signal") == 0)
         tell_of_copy(forks, words);
     else
