@@ -152,6 +152,11 @@ static int close_draws(ppx_session *session) {
 
 /* -- the ends of an execution -- */
 
+static int leave(ppx_session *session) {
+    ppx_leave(session);
+    return session->broken ? PPX_FAILED : PPX_OK;
+}
+
 int ppx_finish(ppx_session *session, const ppx_tensor *result) {
     ppx_tensor value = result && result->data ? *result : (ppx_tensor){NULL, NULL, 0};
     size_t size = value.data ? ppx_tensor_size(&value) : 0;
@@ -161,10 +166,7 @@ int ppx_finish(ppx_session *session, const ppx_tensor *result) {
     }
     if (!session->fate && size > ppx_channel_capacity(&session->channel) / 8)
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "the model's result is too large");
-    if (session->fate) {
-        ppx_leave(session);
-        return session->broken ? PPX_FAILED : PPX_OK;
-    }
+    if (session->fate) return leave(session);
     if (!ppx_can(session, PPX_SITES)) {
         ppx_encode_result(&session->out, &value);
     } else {
@@ -181,10 +183,7 @@ int ppx_finish(ppx_session *session, const ppx_tensor *result) {
         session->running = false;
         return close_draws(session);
     }
-    if (session->fate || !ppx_check_out(session)) {
-        ppx_leave(session);
-        return session->broken ? PPX_FAILED : PPX_OK;
-    }
+    if (session->fate || !ppx_check_out(session)) return leave(session);
     session->running = false;
     ppx_tell(session, session->sites.size);
     return ppx_send(session);

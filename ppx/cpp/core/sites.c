@@ -18,7 +18,7 @@ bool ppx_addresses_intern(ppx_addresses *addresses, const char *text, size_t len
             return true;
         }
     }
-    if (addresses->size >= 4 * (size_t)PPX_MAX_SITES) return false;
+    if (addresses->size >= PPX_MAX_ADDRESSES) return false;
     if (addresses->size == addresses->capacity &&
         !ppx_grow(&addresses->entries, &addresses->capacity, addresses->size + 1, sizeof *addresses->entries))
         return false;

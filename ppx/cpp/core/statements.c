@@ -23,7 +23,8 @@ static bool enter(ppx_session *session, const ppx_statement *where, ppx_statemen
     if (place->address >= session->addresses.size) {
         session->address = 0;
         ppx_give_up(session, PPX_ERROR_TOO_LARGE,
-                    "a statement's address is longer than %d bytes, not UTF-8, or unknown", PPX_MAX_STRING);
+                    "a statement's address is longer than %d bytes, not UTF-8, unknown, or beyond the session's %d",
+                    PPX_MAX_STRING, PPX_MAX_ADDRESSES);
         return false;
     }
     session->address = place->address;

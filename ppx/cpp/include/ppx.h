@@ -124,7 +124,8 @@ PPX_API void ppx_close(ppx_session *session);
 PPX_API int ppx_wait_run(ppx_session *session);
 
 /* The number of the address `text` (UTF-8, at most 65,535 bytes), the same for equal texts, for the life of the
- * session. UINT32_MAX if the text is none or memory ran out: a statement there fails the execution. */
+ * session, which has room for 4,194,304 of them. UINT32_MAX if the text is none, there are too many, or memory ran out:
+ * a statement there fails the execution. */
 PPX_API uint32_t ppx_address(ppx_session *session, const char *text, size_t length);
 
 /* The statements. Values point into the session and hold until the statement after the next: the next one may take them
