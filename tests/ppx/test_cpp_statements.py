@@ -156,6 +156,31 @@ def test_first_program_of_the_guide_compiles(tmp_path):
     subprocess.run(command, timeout=120, check=True)
 
 
+# -- rejection scopes -------------------------------------------------------------------------------------------------
+
+
+def test_scopes_that_are_left_from_within_inner_ones(tmp_path):
+    """The inner ones go with the rejected pass, or end with the scope; their objects, which end later, do no harm."""
+    with connected("scopes", tmp_path) as connection:
+        executions, errors = local_prior(connection, 3)
+    assert not errors
+    for execution in executions:
+        found = [(statement.site.kind.name, statement.name) for statement in execution]
+        assert found == [
+            ("SCOPE_BEGIN", "outer"),
+            ("SCOPE_BEGIN", "middle"),
+            ("SAMPLE", "x"),
+            ("SCOPE_BEGIN", "inner"),
+            ("SAMPLE", "y"),
+            ("SCOPE_END", "inner"),
+            ("SCOPE_END", "middle"),
+            ("SCOPE_END", "outer"),
+            ("SAMPLE", "after"),
+            ("RESULT", ""),
+        ]
+        assert [statement.value for statement in execution[5:8]] == [(0.0,), (1.0,), (2.0,)]
+
+
 # -- the original front end's names -----------------------------------------------------------------------------------
 
 

@@ -337,14 +337,16 @@ static int end_last_scope(ppx_session *session) {
 }
 
 int ppx_scope_end(ppx_session *session, uint32_t scope) {
+    ppx_recorder *recorder = &session->recorder;
     size_t outside;
     ppx_scope *open;
     if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
+    if (scope && scope < recorder->next_scope && !ppx_recorder_find(recorder, scope)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
-    outside = (size_t)(open - session->recorder.scopes);
-    while (session->recorder.num_scopes > outside) /* those that were left open inside it first, each with its mark */
+    outside = (size_t)(open - recorder->scopes);
+    while (recorder->num_scopes > outside) /* those that were left open inside it first, each with its mark */
         if (end_last_scope(session)) return PPX_UNWIND;
     return PPX_OK;
 }

@@ -149,8 +149,8 @@ PPX_API int ppx_factor(ppx_session *session, const ppx_statement *where, double 
 
 /* A rejection loop: begin, then reject after each pass that is thrown away, then end. `scope` identifies it in this
  * execution; one that is not open fails it. Scopes nest: inner ones that were left open are forgotten with a rejected
- * pass, and end with the scope around them. Where the inference side does not know scopes, the marks are left out and
- * every pass is a part of the trace. */
+ * pass, and end with the scope around them; to end one that has gone so does nothing. Where the inference side does not
+ * know scopes, the marks are left out and every pass is a part of the trace. */
 PPX_API int ppx_scope_begin(ppx_session *session, const ppx_statement *where, uint32_t *scope);
 PPX_API int ppx_scope_reject(ppx_session *session, uint32_t scope);
 PPX_API int ppx_scope_end(ppx_session *session, uint32_t scope);

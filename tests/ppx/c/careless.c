@@ -9,7 +9,7 @@ static ppx_statement at(ppx_session *session, const char *address) {
     return (ppx_statement){ppx_address(session, address, strlen(address)), true, "", 0};
 }
 
-/* Leaves two inner scopes open when it ends the outer one, which rejects its first pass. */
+/* Leaves two inner scopes open when it ends the outer one, which rejects its first pass; ends one of them then. */
 int unclosed(ppx_session *session, ppx_tensor *result) {
     const char *names[] = {"unclosed:1", "unclosed:2", "unclosed:3"};
     double x;
@@ -24,6 +24,7 @@ int unclosed(ppx_session *session, ppx_tensor *result) {
     TRY(ppx_scope_reject(session, scopes[2]));
     TRY(ppx_scope_reject(session, scopes[2]));
     TRY(ppx_scope_end(session, scopes[0]));
+    TRY(ppx_scope_end(session, scopes[1])); /* which has gone */
     return ppx_sample_scalar(session, "unclosed:5", NULL, 1, PPX_NORMAL, (double[]){0.0, 1.0}, &x);
 }
 
