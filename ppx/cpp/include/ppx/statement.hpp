@@ -4,7 +4,7 @@
 //     ppx::sample(distribution, ppx::here("mu"));                       // file:function:line as its address
 //     ppx::sample(distribution, ppx::Statement("mu").at("tau:px"));     // an address of the author's
 //     ppx::sample(distribution, ppx::Statement().uncontrolled());       // a nuisance: nothing is proposed for it
-//     ppx::sample(distribution, ppx::Statement().at(ppx::place()));     // a place that the program has looked at before
+//     ppx::sample(distribution, ppx::Statement().at(ppx::place()));     // a place that was looked at before
 
 #ifndef PPX_STATEMENT_HPP
 #define PPX_STATEMENT_HPP

@@ -157,8 +157,8 @@ PPX_STATEMENT Place place() {
 //     while (!accepted(x = ppx::sample(uniform))) scope.reject();
 //     scope.accept();
 //
-// The accepted pass ends, and the scope with it, at `accept`, or where the object ceases to be. Scopes nest: with a pass
-// that is rejected, or a scope that ends, go the scopes that are still open inside.
+// The accepted pass ends, and the scope with it, at `accept`, or where the object ceases to be. Scopes nest: with a
+// pass that is rejected, or a scope that ends, go the scopes that are still open inside.
 class RejectionScope {
 public:
     PPX_STATEMENT explicit RejectionScope(const Statement &where = {})
