@@ -99,4 +99,11 @@ def empty() -> Any:
     return ppl.tag(np.zeros((0, 3)), "nothing", address="empty:1")
 
 
-MODELS = {model.__name__: model for model in (gum, branching, families, arrays, scopes, long, silent, empty)}
+def chained() -> Any:
+    vector = ppl.sample(dist.Normal([0.0, 10.0, 20.0], 1e-3), address="chained:1")
+    matrix = ppl.sample(dist.Normal(vector, [[1e-3], [2e-3]]), address="chained:2")
+    matrix = ppl.sample(dist.Normal(matrix, [[1e-3], [2e-3]]), address="chained:3")
+    return ppl.observe(dist.Normal(matrix, [[1e-3], [2e-3]]), matrix, address="chained:4")
+
+
+MODELS = {model.__name__: model for model in (gum, branching, families, arrays, scopes, long, silent, empty, chained)}

@@ -37,6 +37,7 @@ FAULTS = {
     "result": (MODEL, "std::bad_alloc", "lambda"),
     "destructor": (MODEL, "std::runtime_error: while a destructor tags", ""),
     "given up in a destructor": (PARAMETER, "Normal: stddev", ""),
+    "array in a destructor": (PARAMETER, "Normal: stddev", ""),
     "scope": (MODEL, "std::runtime_error: inside a scope", ""),
     "swallowed": (PARAMETER, "Normal: stddev", ""),
     "swallowed and thrown": (PARAMETER, "Normal: stddev", ""),

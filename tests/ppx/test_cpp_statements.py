@@ -134,10 +134,11 @@ def test_draws_outside_a_served_model_are_the_streams_own():
     count = dist.Poisson(30.0).sample(rng)
     vector = dist.MultivariateNormal([0.0, 1.0], [[1.0, 0.0], [0.5, 2.0]]).sample(rng)
     mixed = dist.Mixture([0.3, 0.7], [dist.Normal(0.0, 1.0), dist.Normal(5.0, 1.0)]).sample(rng)
-    *drawn, known, error = run_alone("42", "7")
+    *drawn, known, dimensions, error = run_alone("42", "7")
     assert drawn[1] == str(count)
     assert [float.fromhex(text) for text in (drawn[0], *drawn[2:])] == [mu, *vector, mixed]
     assert known == "1 0"  # the given value is known, the asked one is not; nobody is connected
+    assert dimensions == "no no no 2 0 dimensions"  # of arrays with as many numbers as the shape says, and others
     assert error == "Uniform: low must be below high, found 1"
 
 
@@ -153,6 +154,31 @@ def test_first_program_of_the_guide_compiles(tmp_path):
     include = ROOT / "ppx" / "cpp" / "include"
     command = ["c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(include), str(program)]
     subprocess.run(command, timeout=120, check=True)
+
+
+# -- rejection scopes -------------------------------------------------------------------------------------------------
+
+
+def test_scopes_that_are_left_from_within_inner_ones(tmp_path):
+    """The inner ones go with the rejected pass, or end with the scope; their objects, which end later, do no harm."""
+    with connected("scopes", tmp_path) as connection:
+        executions, errors = local_prior(connection, 3)
+    assert not errors
+    for execution in executions:
+        found = [(statement.site.kind.name, statement.name) for statement in execution]
+        assert found == [
+            ("SCOPE_BEGIN", "outer"),
+            ("SCOPE_BEGIN", "middle"),
+            ("SAMPLE", "x"),
+            ("SCOPE_BEGIN", "inner"),
+            ("SAMPLE", "y"),
+            ("SCOPE_END", "inner"),
+            ("SCOPE_END", "middle"),
+            ("SCOPE_END", "outer"),
+            ("SAMPLE", "after"),
+            ("RESULT", ""),
+        ]
+        assert [statement.value for statement in execution[5:8]] == [(0.0,), (1.0,), (2.0,)]
 
 
 # -- the original front end's names -----------------------------------------------------------------------------------
@@ -199,3 +225,13 @@ def test_pyprob_cpp_program_speaks_1_0_0(tmp_path):
         assert type(said[-1]) is m.RunResult
         assert not said[-1].traces
         assert [message.control for message in said if getattr(message, "name", "") == "nuisance"] == [False]
+
+
+def test_pyprob_cpp_generator_stays_within_32_bits(tmp_path):
+    """Whatever the inference side sends: the upper end of the interval belongs to the support."""
+    if not has_target("generator"):
+        pytest.skip("pyprob_cpp.h needs xtensor (Debian: libxtensor-dev)")
+    with connected("generator", tmp_path, capabilities=0) as connection:
+        for sent, expected in ((0.0, 0), (5.75, 5), (2.0**32, 2**32 - 1), (-1.0, 0), (math.nan, 0)):
+            said = dialogue(connection, m.Run(), lambda _, sent=sent: m.SampleResult((), (sent,), 0))
+            assert said[-1].value == (expected,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -145,11 +147,90 @@ def test_a_second_copy_for_an_endpoint_ends_the_first(original, tmp_path):
 
 
 def test_requests_that_make_no_sense(original, tmp_path):
-    for request in (("1", "dance"), ("1",), ("1", "look", "x"), ("1", "look", "1"), ("1", "signal", "1", "9")):
+    for request in (
+        ("1", "dance"),
+        ("1",),
+        ("1", "fork"),
+        ("1", "fork", "ipc:///x"),
+        ("1", "look", "x"),
+        ("1", "look", "1"),
+        ("1", "signal", "1", "9"),
+    ):
         answer = original.ask(*request)
         assert answer[0] == request[0]
         assert answer[1] in ("failed", "unknown"), request
     original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+
+
+def test_a_request_whose_first_word_is_as_long_as_a_packet(tmp_path):
+    """The answer repeats of it what a number may have; it never holds what lies behind the packet in memory."""
+    original = Original(c_command())
+    try:
+        for words in (["7" * 8192], ["7" * 8180, "dance"], ["7" * 8180, "look", "1"]):
+            original.requests.send("\0".join(words).encode())
+            number, word, text = original.requests.recv(1 << 16).split(b"\0")
+            assert number == b"7" * 20
+            assert (word, text) in [(b"failed", b"the request is not known"), (b"unknown", b"")]
+        original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+
+
+def test_random_requests(tmp_path):
+    """Under AddressSanitizer and UBSan: each is answered, in a packet that is not too long."""
+    rng = random.Random(3)
+    words = [b"", b"7", b"look", b"signal", b"fork", b"-1", b"9" * 30, b"\xff\xfe", b"x" * 4000, b"%s%n"]
+    original = Original([str(program("models", sanitize="address,undefined")), "ipc:///not/bound", "gum"])
+    try:
+        for _ in range(500):
+            request = b"\0".join(rng.choices(words, k=rng.randint(1, 7)))[: rng.choice((10, 8192))]
+            if re.match(rb"[^\0]*\0fork\0[^\0]+\0[^\0]", request):
+                continue  # would be done
+            original.requests.send(request or b"\0")
+            answer = original.requests.recv(1 << 16).split(b"\0")
+            assert len(answer) == 3
+            assert answer[0] == request.split(b"\0")[0][:20]
+            assert answer[1] in (b"failed", b"unknown")
+        original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        assert original.process.wait(PATIENCE) == 0, original.process.stderr.read()
+        original.process.stderr.close()
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_an_original_without_output_has_copies_with_output(closed, tmp_path):
+    """The file of the output may become descriptor 1 or 2 by itself; it must stay open, also in programs it runs."""
+    original = Original(["sh", "-c", f'exec "$0" "$@" {closed}>&-', *c_command()])
+    try:
+        pid = original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
+        with connected(f"ipc://{tmp_path}/a.ipc"):
+            for number in (1, 2):
+                assert os.readlink(f"/proc/{pid}/fd/{number}") == f"{tmp_path}/output"
+                flags = Path(f"/proc/{pid}/fdinfo/{number}").read_text().split("flags:")[1].split()[0]
+                assert not int(flags, 8) & os.O_CLOEXEC
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_what_the_start_has_said_is_written_once(copies, tmp_path):
+    """Though it waits in a buffer when the process is copied, and the process ends without returning from main."""
+    words = ["sh", "-c", f'exec "$0" "$@" >"{tmp_path}/said"', *c_command(), "say=the tables are read"]
+    original = Original(words)
+    try:
+        for number in range(copies):
+            original.fork(f"ipc://{tmp_path}/{number}.ipc", tmp_path / "output")
+    finally:
+        original.requests.close()
+        original.process.wait(PATIENCE)
+        original.process.stderr.close()
+    assert (tmp_path / "said").read_text() == "the tables are read"
+    assert not copies or not (tmp_path / "output").read_text()
 
 
 def test_an_endpoint_that_cannot_be_bound(original, tmp_path):

@@ -124,7 +124,7 @@ int ppx_send_batch(ppx_session *session) {
 static int close_draws(ppx_session *session) {
     ppx_batch *batch = &session->batch;
     size_t enough = ppx_channel_capacity(&session->channel) / 4, earlier = ppx_batch_executions(batch);
-    bool full;
+    bool full, added;
     if (enough > BATCH_SIZE) enough = BATCH_SIZE;
     if (!session->fate && !ppx_batch_add(batch, &session->recorder)) {
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "memory ran out");
@@ -136,16 +136,26 @@ static int close_draws(ppx_session *session) {
         ppx_text address = ppx_address_text(session, session->address);
         ppx_batch_fail(batch, session->code, session->address, address.size, session->text, strlen(session->text));
     }
-    full = !batch_fits(session);
+    full = !batch_fits(session) || ppx_batch_executions(batch) == earlier; /* no memory even for the failure */
     if (full && earlier && ppx_batch_executions(batch) > earlier) ppx_batch_take_back(batch, &session->recorder);
-    session->done = session->done - (uint32_t)earlier + (uint32_t)ppx_batch_executions(batch);
-    if (ppx_batch_executions(batch) > earlier) session->used = session->stream.position;
+    added = ppx_batch_executions(batch) > earlier;
+    if (!added && !earlier) {
+        session->draws = false;
+        return ppx_refuse(session, session->code, session->address);
+    }
+    session->done += added;
+    if (added) session->used = session->stream.position;
     if (full || session->done == session->count || ppx_should_stop(session) || ppx_batch_size(batch) >= enough)
         return ppx_send_batch(session);
     return PPX_OK;
 }
 
 /* -- the ends of an execution -- */
+
+static int leave(ppx_session *session) {
+    ppx_leave(session);
+    return session->broken ? PPX_FAILED : PPX_OK;
+}
 
 int ppx_finish(ppx_session *session, const ppx_tensor *result) {
     ppx_tensor value = result && result->data ? *result : (ppx_tensor){NULL, NULL, 0};
@@ -156,10 +166,7 @@ int ppx_finish(ppx_session *session, const ppx_tensor *result) {
     }
     if (!session->fate && size > ppx_channel_capacity(&session->channel) / 8)
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "the model's result is too large");
-    if (session->fate) {
-        ppx_leave(session);
-        return session->broken ? PPX_FAILED : PPX_OK;
-    }
+    if (session->fate) return leave(session);
     if (!ppx_can(session, PPX_SITES)) {
         ppx_encode_result(&session->out, &value);
     } else {
@@ -176,10 +183,7 @@ int ppx_finish(ppx_session *session, const ppx_tensor *result) {
         session->running = false;
         return close_draws(session);
     }
-    if (session->fate || !ppx_check_out(session)) {
-        ppx_leave(session);
-        return session->broken ? PPX_FAILED : PPX_OK;
-    }
+    if (session->fate || !ppx_check_out(session)) return leave(session);
     session->running = false;
     ppx_tell(session, session->sites.size);
     return ppx_send(session);

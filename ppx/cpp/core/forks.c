@@ -25,7 +25,8 @@
 
 static const char VARIABLE[] = "PPX_FORK_SERVER";
 
-enum { PACKET = 8192, FIELDS = 4, SLICE = 100, GRACE = 2000 }; /* bytes, words of a request, milliseconds */
+enum { PACKET = 8192, LONGEST_NUMBER = 20, FIELDS = 4 }; /* bytes, digits, words of a request */
+enum { SLICE = 100, GRACE = 2000 };                       /* milliseconds */
 
 typedef struct {
     pid_t pid;
@@ -67,9 +68,10 @@ static int number_of_threads(void) {
     return count;
 }
 
+/* `word` and `value` are short. What is longer than any number is cut: the answer must fit its packet. */
 static void reply(const server *forks, const char *number, const char *word, const char *value) {
     char packet[PACKET];
-    int size = snprintf(packet, sizeof packet, "%s%c%s%c%s", number, 0, word, 0, value);
+    int size = snprintf(packet, sizeof packet, "%.*s%c%s%c%s", LONGEST_NUMBER, number, 0, word, 0, value);
     while (send(forks->socket, packet, (size_t)size, MSG_NOSIGNAL) < 0 && errno == EINTR) {
     }
 }
@@ -125,7 +127,8 @@ static void end(server *forks) {
         if (left) wait_a_little();
     }
     for (size_t i = 0; i < forks->count; i++) end_at_once(&forks->copies[i]);
-    _exit(0); /* nothing was run here, so nothing is to be concluded */
+    fflush(NULL); /* what the start has said, if no copy was ever made */
+    _exit(0);     /* nothing was run here, so nothing is to be concluded */
 }
 
 /* -- in a copy -- */
@@ -145,7 +148,10 @@ static char *be_copy(server *forks, ppx_session *session, pid_t original, const 
         snprintf(session->text, sizeof session->text, "cannot write to %s: %s", output, strerror(errno));
         return NULL;
     }
-    close(file);
+    if (file > 2)
+        close(file);
+    else /* one of them was closed, and this is it */
+        fcntl(file, F_SETFD, 0);
     bound = strdup(endpoint);
     if (!bound) snprintf(session->text, sizeof session->text, "memory ran out");
     return bound;
@@ -236,7 +242,7 @@ static bool answer(server *forks, char packet[PACKET + 1], char *words[FIELDS]) 
     if (size <= 0) end(forks); /* the other side has closed it, or is gone */
     packet[size] = 0;
     split(packet, (size_t)size, words);
-    if (strcmp(words[1], "fork") == 0) return fork_copy(forks, words);
+    if (strcmp(words[1], "fork") == 0 && *words[2] && *words[3]) return fork_copy(forks, words);
     if (strcmp(words[1], "look") == 0 || strcmp(words[1], "signal") == 0)
         tell_of_copy(forks, words);
     else

@@ -20,7 +20,8 @@ static const size_t SMALLEST_CAPACITY = 65536;
 static const uint32_t LONGEST_SPIN = 50000, SHORTEST_SPIN = 2000; /* nanoseconds */
 
 /* Offsets in the header. */
-enum { MAGIC = 0, NONCE = 8, CAPACITY = 16, FRONT_END_PID = 28, CROWDED = 32, TURN = 64, INFERENCE = 128, FRONT_END = 192 };
+enum { MAGIC = 0, NONCE = 8, CAPACITY = 16, FRONT_END_PID = 28, CROWDED = 32, TURN = 64 };
+enum { INFERENCE = 128, FRONT_END = 192 }; /* the sides */
 enum { SLEEPS = 0, LEFT = 4, LENGTH = 8 }; /* relative to a side */
 
 static uint32_t *word(const ppx_mailbox *mailbox, size_t offset) {

@@ -31,8 +31,10 @@ static bool set_up(ppx_session *session, const ppx_options *options) {
         session->curve_secret_key = copy_text(options->curve_secret_key, "");
         if (!session->curve_secret_key) return false;
     }
+    for (int i = 0; i < 2; i++) /* of a value without elements, too, the data are not NULL */
+        if (!ppx_doubles_reserve(&session->values[i].numbers, 1)) return false;
     return session->system_name && session->model_name && session->build_id &&
-           ppx_addresses_intern(&session->addresses, "", 0, &none) && ppx_doubles_reserve(&session->value, 1);
+           ppx_addresses_intern(&session->addresses, "", 0, &none);
 }
 
 static bool is_text(const char *text) {
@@ -72,6 +74,8 @@ int ppx_become_copy(ppx_session *session) {
                                        sizeof session->text))
         session->broken = true;
     free(endpoint);
+    free(session->curve_secret_key);
+    session->curve_secret_key = NULL;
     return session->broken ? PPX_FAILED : PPX_OK;
 }
 
@@ -127,7 +131,7 @@ void ppx_close(ppx_session *session) {
     ppx_replay_free(&session->replay);
     ppx_batch_free(&session->batch);
     ppx_recorder_free(&session->recorder);
-    free(session->value.data);
+    for (int i = 0; i < 2; i++) free(session->values[i].numbers.data);
     free(session->parameters.data);
     free(session->out.data);
     free(session->system_name);

@@ -80,8 +80,8 @@ void ppx_recorder_reject(ppx_recorder *recorder, ppx_scope *scope) {
     recorder->replays = false;
 }
 
-void ppx_recorder_end(ppx_recorder *recorder, ppx_scope *scope) {
-    recorder->num_scopes = (size_t)(scope - recorder->scopes);
+void ppx_recorder_end(ppx_recorder *recorder) {
+    recorder->num_scopes--;
     recorder->replays = true;
     for (size_t i = 0; i < recorder->num_scopes; i++)
         if (recorder->scopes[i].rejected) recorder->replays = false;
@@ -109,12 +109,11 @@ static uint32_t intern_type(ppx_batch *batch, const ppx_words *sites) {
 }
 
 bool ppx_batch_add(ppx_batch *batch, const ppx_recorder *recorder) {
-    uint32_t type = intern_type(batch, &recorder->sites);
-    if (type == UINT32_MAX || !ppx_words_reserve(&batch->types, 1) ||
-        !ppx_doubles_append(&batch->rows, recorder->row.data, recorder->row.size))
-        return false;
-    batch->types.data[batch->types.size++] = type;
-    return true;
+    uint32_t type;
+    if (!ppx_words_reserve(&batch->types, 1) || !ppx_doubles_reserve(&batch->rows, recorder->row.size)) return false;
+    type = intern_type(batch, &recorder->sites); /* last, so that every type has an execution */
+    return type != UINT32_MAX && ppx_words_push(&batch->types, type) &&
+           ppx_doubles_append(&batch->rows, recorder->row.data, recorder->row.size);
 }
 
 /* Removes the last type, if no execution is of it any more. */
@@ -133,6 +132,7 @@ static void forget_type(ppx_batch *batch, uint32_t type) {
 void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder) {
     size_t last = batch->num_failures - 1;
     if (batch->num_failures && batch->failures[last].execution + 1 == ppx_batch_executions(batch)) {
+        batch->failure_bytes -= batch->failures[last].bytes;
         free(batch->failures[last].text);
         batch->num_failures--;
         return;
@@ -144,6 +144,7 @@ void ppx_batch_take_back(ppx_batch *batch, const ppx_recorder *recorder) {
 
 bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address_length, const char *text,
                     size_t length) {
+    size_t bytes = 96 + address_length + length;
     char *copy;
     if (batch->num_failures == batch->failures_capacity &&
         !ppx_grow(&batch->failures, &batch->failures_capacity, batch->num_failures + 1, sizeof *batch->failures))
@@ -152,9 +153,9 @@ bool ppx_batch_fail(ppx_batch *batch, int code, uint32_t address, size_t address
     if (!copy) return false;
     memcpy(copy, text, length);
     batch->failures[batch->num_failures] =
-        (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length};
+        (ppx_failure){(uint32_t)ppx_batch_executions(batch), address, code, copy, length, bytes};
     batch->num_failures++;
-    batch->failure_bytes += 96 + address_length + length;
+    batch->failure_bytes += bytes;
     return true;
 }
 

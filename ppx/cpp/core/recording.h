@@ -47,8 +47,8 @@ ppx_scope *ppx_recorder_find(ppx_recorder *recorder, uint32_t id);
 void ppx_recorder_reject(ppx_recorder *recorder, ppx_scope *scope);
 void ppx_scope_restart(const ppx_recorder *recorder, ppx_scope *scope);
 
-/* Closes a scope and those inside it. */
-void ppx_recorder_end(ppx_recorder *recorder, ppx_scope *scope);
+/* Closes the scope opened last. */
+void ppx_recorder_end(ppx_recorder *recorder);
 
 /* -- batches -- */
 
@@ -56,7 +56,7 @@ typedef struct {
     uint32_t execution, address;
     int code;
     char *text;
-    size_t length;
+    size_t length, bytes; /* `bytes`: on the wire, at most */
 } ppx_failure;
 
 typedef struct {

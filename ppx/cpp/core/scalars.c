@@ -1,9 +1,8 @@
 /* The statements for languages to which structures are a burden: scalar parameters, addresses as text. */
 
-#include "families.h"
-#include "ppx.h"
-
 #include <string.h>
+
+#include "session.h"
 
 static ppx_statement place(ppx_session *session, const char *address, const char *name, int control) {
     size_t length = name ? strlen(name) : 0;
@@ -26,6 +25,9 @@ int ppx_sample_scalar(ppx_session *session, const char *address, const char *nam
     ppx_distribution distribution = scalar_distribution(family, parameters);
     ppx_tensor drawn;
     int status = ppx_sample(session, &where, &distribution, &drawn);
+    if (status == PPX_OK && ppx_tensor_size(&drawn) != 1) /* data of this name */
+        return ppx_give_up(session, PPX_ERROR_MODEL, "the value of '%s' is %zu numbers, and the model wants one",
+                           name ? name : "", ppx_tensor_size(&drawn));
     if (status == PPX_OK) *value = drawn.data[0];
     return status;
 }

@@ -17,8 +17,11 @@ void ppx_keep_text(ppx_session *session, const char *text) {
         if ((unsigned char)*at >= 0x80) *at = '?';
 }
 
+/* A text that ppx_keep_text will cut: one byte more than it keeps tells it whether the cut falls within a character. */
+enum { WHOLE_TEXT = PPX_MAX_ERROR_TEXT + 2 };
+
 int ppx_give_up(ppx_session *session, int code, const char *format, ...) {
-    char text[PPX_MAX_ERROR_TEXT + 1];
+    char text[WHOLE_TEXT];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
@@ -35,6 +38,12 @@ static int break_down(ppx_session *session) {
     return PPX_FAILED;
 }
 
+static int run_out_of_memory(ppx_session *session) {
+    snprintf(session->text, sizeof session->text, "memory ran out");
+    session->broken = true;
+    return PPX_FAILED;
+}
+
 int ppx_send(ppx_session *session) {
     return ppx_channel_send(&session->channel, session->out.data, session->out.size) ? PPX_OK : break_down(session);
 }
@@ -45,10 +54,7 @@ int ppx_refuse(ppx_session *session, int code, uint32_t address) {
         ppx_encode_error(&session->out, code, text, ppx_error_address(place.data, place.size));
     else
         ppx_encode_reset(&session->out);
-    if (!session->out.failed) return ppx_send(session);
-    snprintf(session->text, sizeof session->text, "memory ran out");
-    session->broken = true;
-    return PPX_FAILED;
+    return session->out.failed ? run_out_of_memory(session) : ppx_send(session);
 }
 
 static int refuse_text(ppx_session *session, int code, const char *text) {
@@ -86,7 +92,7 @@ static int refuse_answer(ppx_session *session, int code, const char *text) {
 
 static int refuse_aborted(ppx_session *session, const ppx_message *message) {
     static const char before[] = "given up by the inference side: ";
-    char text[PPX_MAX_ERROR_TEXT + 1];
+    char text[WHOLE_TEXT];
     snprintf(text, sizeof text, "%s%.*s", before, (int)message->text.count,
              message->text.data ? (const char *)message->text.data : "");
     return refuse_answer(session, PPX_ERROR_ABORTED, text);
@@ -139,6 +145,7 @@ static int shake_hands(ppx_session *session, const ppx_message *message) {
     bool extended = session->offered && message->version >= PPX_VERSION;
     uint32_t capabilities = agree(session->offered, extended ? message->capabilities : 0);
     ppx_mailbox mailbox = {0};
+    int status;
     if ((capabilities & PPX_SHARED_MEMORY) &&
         !(message->has_shared_memory && ppx_mailbox_attach(&mailbox, &message->shared_memory)))
         capabilities &= ~(uint32_t)PPX_SHARED_MEMORY;
@@ -146,12 +153,12 @@ static int shake_hands(ppx_session *session, const ppx_message *message) {
     ppx_begin_connection(session, capabilities);
     ppx_encode_handshake_result(&session->out, session->system_name, session->model_name, session->build_id,
                                 extended ? PPX_VERSION : 0, capabilities);
-    if (session->out.failed || ppx_send(session)) {
+    status = session->out.failed ? run_out_of_memory(session) : ppx_send(session);
+    if (status)
         ppx_mailbox_leave(&mailbox);
-        return break_down(session);
-    }
-    ppx_channel_use(&session->channel, &mailbox);
-    return PPX_OK;
+    else
+        ppx_channel_use(&session->channel, &mailbox);
+    return status;
 }
 
 /* -- serving -- */

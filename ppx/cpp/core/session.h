@@ -22,6 +22,12 @@ typedef enum {
     PPX_TERMINATED  /* ppx_stop was called, or the socket broke */
 } ppx_fate;
 
+/* A value that a model was given. */
+typedef struct {
+    ppx_doubles numbers;
+    int32_t shape[PPX_MAX_DIMENSIONS];
+} ppx_value;
+
 struct ppx_session {
     ppx_channel channel;
     char *system_name, *model_name, *build_id;
@@ -30,7 +36,7 @@ struct ppx_session {
     atomic_int stopped;
     bool broken;
     int forks; /* the socket by which copies of this process are asked for; -1: none are */
-    char *curve_secret_key; /* until the socket is bound */
+    char *curve_secret_key; /* of a process that is copied, until the copy's socket is bound */
 
     /* the connection */
     uint32_t active; /* capabilities */
@@ -57,8 +63,8 @@ struct ppx_session {
     ppx_recorder recorder;
     ppx_stream stream;
     uint32_t address; /* of the last statement */
-    ppx_doubles value, parameters;
-    int32_t value_shape[PPX_MAX_DIMENSIONS];
+    ppx_value *value, values[2]; /* the last one; the one before may be a parameter of the statement at hand */
+    ppx_doubles parameters;
 
     ppx_bytes out;
     char text[PPX_MAX_ERROR_TEXT + 1]; /* of the last error */

@@ -13,12 +13,12 @@ bool ppx_addresses_intern(ppx_addresses *addresses, const char *text, size_t len
     char *copy;
     while ((found = ppx_index_next(&addresses->index, hash, &probe))) {
         const ppx_address_entry *entry = &addresses->entries[found - 1];
-        if (entry->length == length && memcmp(entry->text, text, length) == 0) {
+        if (entry->length == length && (!length || memcmp(entry->text, text, length) == 0)) {
             *number = found - 1;
             return true;
         }
     }
-    if (addresses->size >= 4 * (size_t)PPX_MAX_SITES) return false;
+    if (addresses->size >= PPX_MAX_ADDRESSES) return false;
     if (addresses->size == addresses->capacity &&
         !ppx_grow(&addresses->entries, &addresses->capacity, addresses->size + 1, sizeof *addresses->entries))
         return false;

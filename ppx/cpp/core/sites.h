@@ -18,7 +18,8 @@ enum {
     PPX_SITE_SCOPE_END
 };
 
-#define PPX_MAX_SITES 1048576
+#define PPX_MAX_SITES     1048576
+#define PPX_MAX_ADDRESSES (4 * PPX_MAX_SITES) /* which outlive connections */
 
 typedef struct {
     char *text;

@@ -23,7 +23,8 @@ static bool enter(ppx_session *session, const ppx_statement *where, ppx_statemen
     if (place->address >= session->addresses.size) {
         session->address = 0;
         ppx_give_up(session, PPX_ERROR_TOO_LARGE,
-                    "a statement's address is longer than %d bytes, not UTF-8, or unknown", PPX_MAX_STRING);
+                    "a statement's address is longer than %d bytes, not UTF-8, unknown, or beyond the session's %d",
+                    PPX_MAX_STRING, PPX_MAX_ADDRESSES);
         return false;
     }
     session->address = place->address;
@@ -64,17 +65,23 @@ static bool take_value(ppx_session *session, const ppx_tensor *given, ppx_tensor
     return true;
 }
 
+/* Room for a value, which leaves the one before as it is. */
+static ppx_value *next_value(ppx_session *session) {
+    session->value = &session->values[session->value == session->values];
+    return session->value;
+}
+
 /* A tensor in the session for `size` numbers of the distribution's shape. */
 static bool make_value(ppx_session *session, const ppx_distribution *distribution, ppx_tensor *value, size_t *size) {
+    ppx_value *room = next_value(session);
     uint32_t dimensions;
-    ppx_value_shape(distribution, session->value_shape, &dimensions, size);
-    session->value.size = 0;
-    if (too_many(session, *size) || !ppx_doubles_reserve(&session->value, *size)) {
+    ppx_value_shape(distribution, room->shape, &dimensions, size);
+    if (too_many(session, *size) || !ppx_doubles_reserve(&room->numbers, *size)) {
         ppx_give_up(session, PPX_ERROR_TOO_LARGE, "%s: a value of %zu numbers is too large",
                     ppx_family_name(distribution->family), *size);
         return false;
     }
-    *value = (ppx_tensor){session->value.data, session->value_shape, dimensions};
+    *value = (ppx_tensor){room->numbers.data, room->shape, dimensions};
     return true;
 }
 
@@ -127,9 +134,10 @@ static const ppx_observation *find_data(ppx_session *session, const ppx_statemen
     *size = data->value.size;
     *value = (ppx_tensor){(const double *)(const void *)data->value.data, data->value.shape, data->value.dimensions};
     if (*size == 1 && distribution) {
+        ppx_value *room = next_value(session);
         size_t elements;
-        ppx_value_shape(distribution, session->value_shape, &dimensions, &elements);
-        if (elements == 1) *value = (ppx_tensor){value->data, session->value_shape, dimensions};
+        ppx_value_shape(distribution, room->shape, &dimensions, &elements);
+        if (elements == 1) *value = (ppx_tensor){value->data, room->shape, dimensions};
     }
     return data;
 }
@@ -147,7 +155,7 @@ static int take_answer(ppx_session *session, const ppx_message *answer, size_t s
                                (unsigned long long)session->stream.position, (unsigned long long)answer->position);
         ppx_stream_start(&session->stream, session->stream.seed, session->stream.index, answer->position);
     }
-    if (size) memcpy(session->value.data, answer->result.data, size * sizeof(double));
+    if (size) memcpy(session->value->numbers.data, answer->result.data, size * sizeof(double));
     return PPX_OK;
 }
 
@@ -192,7 +200,7 @@ static int sample_site(ppx_session *session, const ppx_statement *place, const p
     else if (ppx_policy_asks(&session->policy, site))
         return ask_site(session, site, distribution, size);
     else
-        ppx_draw(&session->stream, distribution, session->value.data);
+        ppx_draw(&session->stream, distribution, session->value->numbers.data);
     return add(session, site, value->data, size, distribution);
 }
 
@@ -235,7 +243,7 @@ int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_dist
             return ppx_give_up(session, PPX_ERROR_MODEL, "an observe has neither a distribution nor a value");
         if (session->draws) {
             if (!make_value(session, distribution, &used, &size)) return PPX_UNWIND;
-            ppx_draw(&session->stream, distribution, session->value.data);
+            ppx_draw(&session->stream, distribution, session->value->numbers.data);
         }
     }
     if (ppx_can(session, PPX_SITES)) {
@@ -318,19 +326,29 @@ int ppx_scope_reject(ppx_session *session, uint32_t scope) {
     return PPX_OK;
 }
 
-int ppx_scope_end(ppx_session *session, uint32_t scope) {
-    ppx_statement place;
-    ppx_scope *open;
-    double rejected;
+/* Closes the scope opened last, whose present pass is accepted. */
+static int end_last_scope(ppx_session *session) {
+    ppx_scope *last = &session->recorder.scopes[session->recorder.num_scopes - 1];
+    ppx_statement place = place_of(session, last);
+    double rejected = (double)last->rejected;
     ppx_tensor value = {&rejected, NULL, 0};
+    ppx_recorder_end(&session->recorder);
+    return record(session, PPX_SITE_SCOPE_END, &place, NULL, &value, 1);
+}
+
+int ppx_scope_end(ppx_session *session, uint32_t scope) {
+    ppx_recorder *recorder = &session->recorder;
+    size_t outside;
+    ppx_scope *open;
     if (!goes_on(session)) return PPX_UNWIND;
     if (!ppx_can(session, PPX_SITES)) return PPX_OK;
+    if (scope && scope < recorder->next_scope && !ppx_recorder_find(recorder, scope)) return PPX_OK;
     open = find_scope(session, scope);
     if (!open) return PPX_UNWIND;
-    place = place_of(session, open);
-    rejected = (double)open->rejected;
-    ppx_recorder_end(&session->recorder, open);
-    return record(session, PPX_SITE_SCOPE_END, &place, NULL, &value, 1);
+    outside = (size_t)(open - recorder->scopes);
+    while (recorder->num_scopes > outside) /* those that were left open inside it first, each with its mark */
+        if (end_last_scope(session)) return PPX_UNWIND;
+    return PPX_OK;
 }
 
 /* -- addresses -- */

@@ -15,7 +15,8 @@
  * draw comes from the inference side, a replay or the session's own random stream is the session's business.
  *
  * A session belongs to one thread. Functions that return int return PPX_OK, PPX_UNWIND or another code named with
- * it.
+ * it. What is passed to a function is read during the call and stays the caller's. Texts end with a zero byte, unless
+ * their length stands beside them, and are UTF-8.
  *
  * A process that is started to be copied (PROTOCOL.md, section 16) binds nothing; its first ppx_wait_run returns in its
  * copies only. */
@@ -74,8 +75,9 @@ enum {
     PPX_DELTA = 16                /* value */
 };
 
-/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number. A tag, a result and an observed value may
- * have no elements (a 0 in `shape`); to a peer that speaks PPX 1.0.0 that is no value. */
+/* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number; at most 16, each >= 0, their product < 2^31. A
+ * tag, a result and an observed value may have no elements (a 0 in `shape`); to a peer that speaks PPX 1.0.0 that is no
+ * value. */
 typedef struct ppx_tensor {
     const double *data;
     const int32_t *shape;
@@ -107,47 +109,55 @@ typedef struct ppx_options {
     uint32_t disabled;     /* capabilities not to announce, bits as on the wire; 31: nothing beyond PPX 1.0.0 */
 } ppx_options;
 
-/* Binds `endpoint` (any of ZeroMQ's; "ipc:///path" or "tcp://127.0.0.1:5555"). `options` may be NULL. Returns NULL
- * if that fails, with the reason in `error`. */
+/* Binds `endpoint` (any of ZeroMQ's; "ipc:///path" or "tcp://127.0.0.1:5555"). `options` may be NULL. Returns a
+ * session, to be closed by ppx_close, or NULL if that fails, with the reason in `error`, which has room for
+ * `error_size` bytes (512 are enough for nearly all). */
 PPX_API ppx_session *ppx_open(const char *endpoint, const ppx_options *options, char *error, size_t error_size);
 
-/* Leaves the mailbox, closes the socket (which removes the file of an ipc endpoint) and frees the session. */
+/* Leaves the mailbox, closes the socket (which removes the file of an ipc endpoint) and frees the session. Takes up to
+ * a second if the last answer is still on its way. NULL is none to close. */
 PPX_API void ppx_close(ppx_session *session);
 
-/* Answers messages until an execution is wanted. PPX_RUN: run the model; PPX_STOPPED: ppx_stop was called or the parent
- * has ended; PPX_FAILED: the transport is broken, or a copy cannot bind its endpoint; ppx_error_text says why. */
+/* Answers messages until an execution is wanted, for as long as it takes. PPX_RUN: run the model; PPX_STOPPED: ppx_stop
+ * was called or the parent has ended; PPX_FAILED: the transport is broken, or a copy cannot bind its endpoint;
+ * ppx_error_text says why. */
 PPX_API int ppx_wait_run(ppx_session *session);
 
 /* The number of the address `text` (UTF-8, at most 65,535 bytes), the same for equal texts, for the life of the
- * session. UINT32_MAX if the text is none or memory ran out: a statement there fails the execution. */
+ * session, which has room for 4,194,304 of them. UINT32_MAX if the text is none, there are too many, or memory ran out:
+ * a statement there fails the execution. */
 PPX_API uint32_t ppx_address(ppx_session *session, const char *text, size_t length);
 
-/* The statements. Values point into the session and hold until the next statement. Whatever goes wrong in one
- * (parameters outside the domain, a distribution that the inference side does not know, a lost peer) makes it return
- * PPX_UNWIND; the session knows why, tells the inference side where it must, and ppx_error_text tells people. */
+/* The statements. Values point into the session and hold until the statement after the next: the next one may take them
+ * as parameters or as its value. Whatever goes wrong in one (parameters outside the domain, a distribution that the
+ * inference side does not know, a lost peer) makes it return PPX_UNWIND; the session knows why, tells the inference
+ * side where it must, and ppx_error_text tells people. */
 PPX_API int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
                        ppx_tensor *value);
 
 /* Observes `value`, or, where it is NULL or has no data, what the inference side has for it. `distribution` may be
  * NULL if there is a value. `known` (may be NULL) gets the value that was used, without data if only the inference
- * side knows it. */
+ * side knows it. (Outside a Run with draws that is `value`; whether data of the name won over it is not told.) */
 PPX_API int ppx_observe(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,
                         const ppx_tensor *value, ppx_tensor *known);
 
+/* Records `value`, which must have data; no effect on probability. */
 PPX_API int ppx_tag(ppx_session *session, const ppx_statement *where, const ppx_tensor *value);
 
 /* Adds `log_factor` (natural logarithm, below +inf) to the log density of the execution. */
 PPX_API int ppx_factor(ppx_session *session, const ppx_statement *where, double log_factor);
 
-/* A rejection loop: begin, then reject after each pass that is thrown away, then end. `scope` identifies it. Where the
- * inference side does not know scopes, the marks are left out and every pass is a part of the trace. */
+/* A rejection loop: begin, then reject after each pass that is thrown away, then end. `scope` identifies it in this
+ * execution; one that is not open fails it. Scopes nest: inner ones that were left open are forgotten with a rejected
+ * pass, and end with the scope around them; to end one that has gone so does nothing. Where the inference side does not
+ * know scopes, the marks are left out and every pass is a part of the trace. */
 PPX_API int ppx_scope_begin(ppx_session *session, const ppx_statement *where, uint32_t *scope);
 PPX_API int ppx_scope_reject(ppx_session *session, uint32_t scope);
 PPX_API int ppx_scope_end(ppx_session *session, uint32_t scope);
 
-/* Ends an execution: with what the model returned (NULL: nothing), because of an error in it (`text`: for people),
- * or after PPX_UNWIND. After PPX_UNWIND all three do the same. PPX_FAILED: no execution runs, or the transport is
- * broken. */
+/* Ends an execution: with what the model returned (NULL: nothing), because of an error in it (`code`: one of those
+ * above, mostly PPX_ERROR_MODEL; `text`: for people, cut after 8,000 bytes), or after PPX_UNWIND. After PPX_UNWIND all
+ * three do the same. PPX_FAILED: no execution runs, or the transport is broken. */
 PPX_API int ppx_finish(ppx_session *session, const ppx_tensor *result);
 PPX_API void ppx_fail(ppx_session *session, int code, const char *text);
 PPX_API void ppx_leave(ppx_session *session);
@@ -163,10 +173,15 @@ PPX_API int ppx_stop_on_signals(ppx_session *session);
 /* Whether a model is running whose statements go through this session. */
 PPX_API bool ppx_running(const ppx_session *session);
 
-/* The last error of the session, for people. */
+/* The last error of the session, for people; "" if there was none. It belongs to the session and holds until the next
+ * call. */
 PPX_API const char *ppx_error_text(const ppx_session *session);
 
-/* For languages to which structures are a burden: distributions with scalar parameters, addresses as text. */
+/* For languages to which structures are a burden: distributions with scalar parameters, addresses as text. `address`
+ * and `name` may be NULL, which is "". `parameters`: as many as the family has, in its order; a family whose parameters
+ * are no scalars (Categorical, Mixture, MultivariateNormal) fails the execution. `value` of an observe: NULL if the
+ * inference side has it; `family` of an observe: PPX_NO_FAMILY if it has no distribution. A draw whose value the
+ * inference side made several numbers fails the execution. */
 PPX_API int ppx_sample_scalar(ppx_session *session, const char *address, const char *name, int control, int family,
                               const double *parameters, double *value);
 PPX_API int ppx_observe_scalar(ppx_session *session, const char *address, const char *name, int family,
@@ -188,7 +203,7 @@ PPX_API void ppx_stream_start(ppx_stream *stream, uint64_t seed, uint64_t index,
 PPX_API double ppx_uniform(ppx_stream *stream); /* strictly between 0 and 1 */
 
 /* Checks that the parameters are in the domain and their shapes fit. Returns PPX_OK, or PPX_FAILED with the reason
- * in `error`. */
+ * in `error`, which has room for `error_size` bytes (256 are enough). */
 PPX_API int ppx_check(const ppx_distribution *distribution, char *error, size_t error_size);
 
 /* The shape of the distribution's values: `shape` has room for 16; `size` is the number of elements. PPX_OK or

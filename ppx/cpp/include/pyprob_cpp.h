@@ -61,7 +61,11 @@ public:
     static constexpr result_type min() { return 0; }
     static constexpr result_type max() { return std::numeric_limits<result_type>::max(); }
     void seed(std::uint64_t value = 0) { ppx::seed(value); }
-    result_type operator()() { return static_cast<result_type>(ppx::sample(ppx::Uniform(0.0, 4294967296.0))); }
+    // In a server the inference side may send the upper end of the interval, which is one more than the largest number.
+    result_type operator()() {
+        const double number = ppx::sample(ppx::Uniform(0.0, 4294967296.0));
+        return number > 0.0 ? static_cast<result_type>(std::min(number, 4294967295.0)) : 0;
+    }
 };
 
 inline Generator generator;

@@ -32,32 +32,32 @@ public:
         return value;
     }
 
-    std::uint64_t unsigned_leb() {
-        std::uint64_t value = 0;
-        std::uint8_t byte;
-        unsigned shift = 0;
-        do {
-            byte = read<std::uint8_t>();
-            if (shift < 64) value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-            shift += 7;
-        } while (byte & 0x80);
-        return value;
-    }
+    std::uint64_t unsigned_leb() { return leb(false); }
+    std::int64_t signed_leb() { return static_cast<std::int64_t>(leb(true)); }
 
-    std::int64_t signed_leb() {
-        std::uint64_t value = 0;
-        std::uint8_t byte;
-        unsigned shift = 0;
-        do {
-            byte = read<std::uint8_t>();
-            if (shift < 64) value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-            shift += 7;
-        } while (byte & 0x80);
-        if (shift < 64 && (byte & 0x40)) value |= ~std::uint64_t{0} << shift;
-        return static_cast<std::int64_t>(value);
+    void skip_pointer(std::uint8_t encoding) { skip(pointer_size(encoding)); }
+
+    // Of a pointer in one of DWARF's encodings; 0: of no fixed size.
+    static std::uint8_t pointer_size(std::uint8_t encoding) {
+        static constexpr std::uint8_t sizes[16] = {8, 0, 2, 4, 8, 0, 0, 0, 8, 0, 2, 4, 8, 0, 0, 0};
+        return sizes[encoding & 0x0f];
     }
 
 private:
+    // Seven bits a byte, the lowest first; the last byte has its highest bit unset, and below it the sign.
+    std::uint64_t leb(bool is_signed) {
+        std::uint64_t value = 0;
+        std::uint8_t byte;
+        unsigned shift = 0;
+        do {
+            byte = read<std::uint8_t>();
+            if (shift < 64) value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
+            shift += 7;
+        } while (byte & 0x80);
+        if (is_signed && shift < 64 && (byte & 0x40)) value |= ~std::uint64_t{0} << shift;
+        return value;
+    }
+
     const std::uint8_t *at_;
 };
 
@@ -95,10 +95,8 @@ bool read_common(const std::uint8_t *entry, Common &common) {
         for (const char *letter = augmentation + 1; *letter; ++letter) {
             if (*letter == 'R') common.pointer_encoding = reader.read<std::uint8_t>();
             else if (*letter == 'L') reader.skip(1);
-            else if (*letter == 'P') {
-                static constexpr std::uint8_t sizes[16] = {8, 0, 2, 4, 8, 0, 0, 0, 8, 0, 2, 4, 8, 0, 0, 0};
-                reader.skip(sizes[reader.read<std::uint8_t>() & 0x0f]);
-            } else return false; // 'S': the frame of a signal handler's caller
+            else if (*letter == 'P') reader.skip_pointer(reader.read<std::uint8_t>());
+            else return false; // 'S': the frame of a signal handler's caller
         }
         return true;
     }
@@ -290,10 +288,8 @@ FrameRule read_frame_rule(std::uintptr_t return_address, std::uintptr_t &functio
     const std::uint8_t *link = reader.at();
     Common common;
     if (!read_common(link - reader.read<std::int32_t>(), common)) return rule;
-    static constexpr std::uint8_t sizes[16] = {8, 0, 2, 4, 8, 0, 0, 0, 8, 0, 2, 4, 8, 0, 0, 0};
-    const std::uint8_t size = sizes[common.pointer_encoding & 0x0f];
-    if (!size) return rule;
-    reader.skip(2 * static_cast<std::uint64_t>(size)); // where the function begins and how long it is
+    if (!Reader::pointer_size(common.pointer_encoding)) return rule;
+    for (int i = 0; i < 2; ++i) reader.skip_pointer(common.pointer_encoding); // the function's beginning and length
     if (common.has_augmentation) reader.skip(reader.unsigned_leb());
 
     Program program(common);

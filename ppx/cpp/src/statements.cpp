@@ -90,9 +90,18 @@ std::int64_t as_integer(double number, const Statement &where) {
 }
 
 Array as_array(const ppx_tensor &value) {
-    if (!value.data) return Array();
     return Array(std::vector<double>(value.data, value.data + size_of(value)),
                  Array::Shape(value.shape, value.shape + value.dimensions));
+}
+
+// What a statement gives a destructor to which it cannot throw: NaN, in the distribution's shape if it has one.
+Array unknown(const Distribution &distribution) {
+    const DistributionView view(distribution);
+    std::int32_t shape[16];
+    std::uint32_t dimensions = 0;
+    std::size_t size = 1;
+    if (ppx_value_shape(view.get(), shape, &dimensions, &size) != PPX_OK) return Array(std::nan(""));
+    return Array(std::vector<double>(size, std::nan("")), Array::Shape(shape, shape + dimensions));
 }
 
 ppx_tensor as_tensor(const double &number) { return {&number, nullptr, 0}; }
@@ -156,7 +165,8 @@ std::int64_t sample_integer(const Distribution &distribution, const Statement &w
 Array sample_array(const Distribution &distribution, const Statement &where) {
     const Frame caller = calling_frame();
     if (!current) return draw_locally(distribution);
-    return as_array(sample(*current, distribution, where, caller));
+    const ppx_tensor value = sample(*current, distribution, where, caller);
+    return value.data ? as_array(value) : unknown(distribution);
 }
 
 bool observe_number(const Distribution &distribution, const Statement &where, const double *given, double &known) {

@@ -1,4 +1,4 @@
-/* Serves a simulator: models ENDPOINT NAME [disabled=BITS] [parent] [curve=SECRET_KEY] [signals]. */
+/* Serves a simulator: models ENDPOINT NAME [disabled=BITS] [parent] [curve=SECRET_KEY] [signals] [say=TEXT]. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@ int main(int count, char **words) {
     for (int i = 3; i < count; i++) {
         if (strncmp(words[i], "disabled=", 9) == 0) options.disabled = (uint32_t)atoi(words[i] + 9);
         if (strncmp(words[i], "curve=", 6) == 0) options.curve_secret_key = words[i] + 6;
+        if (strncmp(words[i], "say=", 4) == 0) printf("%s", words[i] + 4);
         if (strcmp(words[i], "parent") == 0) options.stop_with_parent = true;
         if (strcmp(words[i], "signals") == 0) signals = true;
     }

@@ -17,12 +17,6 @@ static int return_number(double number, ppx_tensor *result) {
     return PPX_OK;
 }
 
-#define TRY(statement)                         \
-    do {                                       \
-        int status_ = (statement);             \
-        if (status_ != PPX_OK) return status_; \
-    } while (0)
-
 static ppx_statement at(ppx_session *session, const char *address, const char *name) {
     return (ppx_statement){ppx_address(session, address, strlen(address)), true, name, strlen(name)};
 }
@@ -329,6 +323,8 @@ static int limits(ppx_session *session, ppx_tensor *result) {
 const simulator SIMULATORS[] = {
     {"gum", gum},           {"branching", branching}, {"families", families}, {"arrays", arrays},
     {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
-    {"stopping", stopping}, {"empty", empty},         {"limits", limits}, {"endless", endless},
+    {"stopping", stopping}, {"empty", empty},         {"limits", limits},     {"endless", endless},
+    {"unclosed", unclosed}, {"chained", chained},   {"brimming", brimming},
+    {"wordy", wordy},       {"nowhere", nowhere},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

@@ -14,4 +14,17 @@ typedef struct {
 extern const simulator SIMULATORS[];
 extern const size_t NUM_SIMULATORS;
 
+#define TRY(statement)                         \
+    do {                                       \
+        int status_ = (statement);             \
+        if (status_ != PPX_OK) return status_; \
+    } while (0)
+
+/* careless.c */
+int unclosed(ppx_session *session, ppx_tensor *result);
+int chained(ppx_session *session, ppx_tensor *result);
+int brimming(ppx_session *session, ppx_tensor *result);
+int wordy(ppx_session *session, ppx_tensor *result);
+int nowhere(ppx_session *session, ppx_tensor *result);
+
 #endif

@@ -1,6 +1,7 @@
 // Models that go wrong. Usage: faults ENDPOINT KIND. Every model first draws "first"; what it does then, KIND says, but
 // only if the draw is below 0.5: executions that follow a failed one must be well.
 
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,14 @@ namespace {
 
 struct Tagger {
     ~Tagger() { ppx::tag(1.0, "from a destructor"); }
+};
+
+struct Sampler {
+    ~Sampler() {
+        const ppx::Array array = ppx::sample(ppx::Each<ppx::Normal>({0.0, 1.0, 2.0}, 1.0), "from a destructor");
+        if (array.size() != 3 || array[2] == array[2]) std::abort(); // not NaN
+        if (ppx::sample(ppx::Each<ppx::Normal>({0.0, 1.0, 2.0}, {1.0, 1.0})).size() != 1) std::abort(); // no shape
+    }
 };
 
 struct Unlike {};
@@ -41,6 +50,10 @@ double wrong(const std::string &kind) {
     }
     if (kind == "given up in a destructor") {
         const Tagger tagger;
+        ppx::sample(ppx::Normal(0.0, -1.0));
+    }
+    if (kind == "array in a destructor") {
+        const Sampler sampler;
         ppx::sample(ppx::Normal(0.0, -1.0));
     }
     if (kind == "scope") {

@@ -20,6 +20,14 @@ int main(int argc, char **argv) {
     ppx::tag(1.0, "tag");
     ppx::factor(-1.0);
     std::printf("%d %d\n", nothing, ppx::connected());
+    for (const ppx::Array::Shape &shape : {ppx::Array::Shape{2}, {-1, -1}, {0, -1}, {1, 1}, {}}) {
+        try {
+            std::printf("%zu ", ppx::Array({1.0}, shape).shape().size());
+        } catch (const std::invalid_argument &) {
+            std::printf("no ");
+        }
+    }
+    std::printf("dimensions\n");
     try {
         ppx::sample(ppx::Uniform(1.0, 1.0));
     } catch (const ppx::ParameterError &error) {

@@ -44,11 +44,15 @@ public:
     template <class Number, std::size_t size, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
     Array(const std::array<Number, size> &data) : Array(std::vector<double>(data.begin(), data.end())) {}
 
-    // Throws std::invalid_argument unless there are as many numbers as the shape says.
+    // Throws std::invalid_argument unless there are as many numbers as the shape says, whose dimensions are >= 0.
     Array(std::vector<double> data, Shape shape) : data_(std::move(data)), shape_(std::move(shape)) {
         double size = 1.0;
-        for (std::int32_t dimension : shape_) size *= dimension < 0 ? -1.0 : dimension;
-        if (size != static_cast<double>(data_.size()))
+        bool is_shape = true;
+        for (std::int32_t dimension : shape_) {
+            size *= dimension;
+            is_shape = is_shape && dimension >= 0;
+        }
+        if (!is_shape || size != static_cast<double>(data_.size()))
             throw std::invalid_argument("ppx::Array: the number of elements does not fit the shape");
     }
 

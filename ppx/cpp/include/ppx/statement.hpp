@@ -4,7 +4,7 @@
 //     ppx::sample(distribution, ppx::here("mu"));                       // file:function:line as its address
 //     ppx::sample(distribution, ppx::Statement("mu").at("tau:px"));     // an address of the author's
 //     ppx::sample(distribution, ppx::Statement().uncontrolled());       // a nuisance: nothing is proposed for it
-//     ppx::sample(distribution, ppx::Statement().at(ppx::place()));     // a place that the program has looked at before
+//     ppx::sample(distribution, ppx::Statement().at(ppx::place()));     // a place that was looked at before
 
 #ifndef PPX_STATEMENT_HPP
 #define PPX_STATEMENT_HPP
@@ -16,8 +16,8 @@
 
 namespace ppx {
 
-// The call stack at which `ppx::place()` stands (statements.hpp). For a hook through which all draws of a simulator come:
-// what is drawn, and whether it is controlled, may depend on who asks.
+// The call stack at which `ppx::place()` stands (statements.hpp). For a hook through which all draws of a simulator
+// come: what is drawn, and whether it is controlled, may depend on who asks.
 struct Place {
     std::uint32_t number = 0;  // the same for equal stacks; numbers are small. 0: outside a served model
     std::string_view address;  // as a statement's; holds until the execution ends

@@ -110,7 +110,8 @@ PPX_STATEMENT std::optional<Value> observe(const AnyDistribution &distribution, 
     return is_known ? std::optional<Value>(std::move(known)) : std::nullopt;
 }
 
-// The same with a value, which is used unless the inference side has data of this name.
+// The same with a value, which is used unless the inference side has data of this name. (Where executions are steered
+// draw by draw it returns the given value, and is not told whether data won over it.)
 template <class AnyDistribution, class Value = typename AnyDistribution::Value>
 PPX_STATEMENT std::optional<Value> observe(const AnyDistribution &distribution, const detail::Given<Value> &value,
                                            const Statement &where = {}) {
@@ -156,7 +157,8 @@ PPX_STATEMENT Place place() {
 //     while (!accepted(x = ppx::sample(uniform))) scope.reject();
 //     scope.accept();
 //
-// The accepted pass ends, and the scope with it, at `accept`, or where the object ceases to be.
+// The accepted pass ends, and the scope with it, at `accept`, or where the object ceases to be. Scopes nest: with a
+// pass that is rejected, or a scope that ends, go the scopes that are still open inside.
 class RejectionScope {
 public:
     PPX_STATEMENT explicit RejectionScope(const Statement &where = {})
