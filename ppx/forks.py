@@ -22,6 +22,7 @@ VARIABLE = "PPX_FORK_SERVER"
 PACKET = 8192  # bytes, the longest request and answer
 _SLICE = 0.1  # seconds between two looks at whether to stop
 _GRACE = 2.0  # seconds from SIGTERM to SIGKILL
+_LONGEST_NUMBER = 20  # digits; the answer repeats no more, and so fits its packet
 _PR_SET_PDEATHSIG = 1
 
 
@@ -98,7 +99,7 @@ class Original:
 
     def _reply(self, number: str, word: str, value: str = "") -> None:
         with suppress(OSError):
-            self._requests.sendall(f"{number}\0{word}\0{value}".encode())
+            self._requests.sendall(f"{number[:_LONGEST_NUMBER]}\0{word}\0{value}".encode())
 
     # -- copies ------------------------------------------------------------------------------------------------------
 
@@ -185,5 +186,8 @@ class Original:
         file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        os.close(file)
+        if file > 2:
+            os.close(file)
+        else:  # one of them was closed, and this is it
+            os.set_inheritable(file, True)
         return Copy(endpoint, original)

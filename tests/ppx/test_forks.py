@@ -162,15 +162,17 @@ def test_requests_that_make_no_sense(original, tmp_path):
     original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
 
 
-def test_a_request_whose_first_word_is_as_long_as_a_packet(tmp_path):
+@pytest.mark.parametrize("command", [c_command, python_command], ids=["C", "Python"])
+def test_a_request_whose_first_word_is_as_long_as_a_packet(command, tmp_path):
     """The answer repeats of it what a number may have; it never holds what lies behind the packet in memory."""
-    original = Original(c_command())
+    original = Original(command())
     try:
         for words in (["7" * 8192], ["7" * 8180, "dance"], ["7" * 8180, "look", "1"]):
             original.requests.send("\0".join(words).encode())
             number, word, text = original.requests.recv(1 << 16).split(b"\0")
             assert number == b"7" * 20
-            assert (word, text) in [(b"failed", b"the request is not known"), (b"unknown", b"")]
+            assert word in (b"failed", b"unknown")
+            assert len(number + word + text) < 100
         original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
     finally:
         original.requests.close()
@@ -200,10 +202,11 @@ def test_random_requests(tmp_path):
         original.process.stderr.close()
 
 
+@pytest.mark.parametrize("command", [c_command, python_command], ids=["C", "Python"])
 @pytest.mark.parametrize("closed", [1, 2])
-def test_an_original_without_output_has_copies_with_output(closed, tmp_path):
+def test_an_original_without_output_has_copies_with_output(command, closed, tmp_path):
     """The file of the output may become descriptor 1 or 2 by itself; it must stay open, also in programs it runs."""
-    original = Original(["sh", "-c", f'exec "$0" "$@" {closed}>&-', *c_command()])
+    original = Original(["sh", "-c", f'exec "$0" "$@" {closed}>&-', *command()])
     try:
         pid = original.fork(f"ipc://{tmp_path}/a.ipc", tmp_path / "output")
         with connected(f"ipc://{tmp_path}/a.ipc"):
