@@ -10,6 +10,7 @@ from posterior import KINDS, LABELS, MOMENTUM, Summary
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 IC, MH = "inference compilation", "Metropolis-Hastings"
 LINES = {IC: "-", MH: "--"}
@@ -20,6 +21,7 @@ PROJECTIONS = {  # title: (axis summed over, label across, label upwards)
     "from the side": (2, "y (voxels)", "depth (voxels)"),
 }
 MOST_CHANNELS = 10
+BINS = 30  # of densities
 
 
 def draw_calorimeter(path: Path, observed: np.ndarray, truth: Summary, posteriors: Mapping[str, Summary]) -> None:
@@ -34,6 +36,7 @@ def draw_calorimeter(path: Path, observed: np.ndarray, truth: Summary, posterior
             panel = axes[row, column]
             shown = panel.imshow(total, cmap="Greys", origin="lower", vmin=0.0, vmax=top, aspect="auto")
             panel.set(xlabel=across, ylabel=upwards, title=f"{name}\n{title}" if column == 0 else title)
+            panel.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         figure.colorbar(shown, ax=axes[:, column], location="bottom", shrink=0.9, pad=0.02, label="energy (GeV)")
     _save(figure, path)
 
@@ -161,17 +164,21 @@ def draw_chains(path: Path, truth: Summary, posterior: Summary) -> None:
 def _densities(
     panel: plt.Axes, name: str, prior: Mapping[str, np.ndarray], truth: Summary, posteriors: Mapping[str, Summary]
 ) -> None:
+    """Densities of one quantity, where the posteriors are: of a narrow one the picture has a part of the prior only."""
     before, true = prior[name], float(truth.values[name][0])
-    low, high = np.quantile(before, [0.002, 0.998])
-    edges = np.linspace(min(low, true), max(high, true), 31)
-    panel.hist(before, edges, density=True, color="0.85", label="prior")
+    whole = np.quantile(before, [0.002, 0.998])
+    ends = [weighted_quantiles(one.values[name], one.weights, np.array([0.005, 0.995])) for one in posteriors.values()]
+    low, high = min(true, *(end[0] for end in ends)), max(true, *(end[1] for end in ends))
+    margin = 0.5 * (high - low)
+    low, high = min(low, max(low - margin, whole[0])), max(high, min(high + margin, whole[1]))
+    panel.stairs(*np.histogram(before, BINS, density=True), fill=True, color="0.85", label="prior")
+    edges = np.linspace(low, high, BINS + 1)
     for engine, posterior in posteriors.items():
-        panel.hist(
-            np.clip(posterior.values[name], edges[0], edges[-1]), edges, weights=posterior.weights, density=True,
-            histtype="step", color="k", linestyle=LINES[engine], linewidth=1.5, label=engine,
-        )  # fmt: skip
+        shares, _ = np.histogram(posterior.values[name], edges, weights=posterior.weights)
+        style = {"color": "k", "linestyle": LINES[engine], "linewidth": 1.5}
+        panel.stairs(shares / np.diff(edges), edges, baseline=None, label=engine, **style)
     panel.axvline(true, color="k", linewidth=4, alpha=0.3, label="truth")
-    panel.set(xlabel=LABELS[name], ylabel="probability density (1/GeV)")
+    panel.set(xlabel=LABELS[name], ylabel="probability density (1/GeV)", xlim=(low, high))
 
 
 def _intervals(panel: plt.Axes, truth: Summary, posteriors: Mapping[str, Summary]) -> None:
