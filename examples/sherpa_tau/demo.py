@@ -29,25 +29,6 @@ from report import compare, describe, page
 
 import ppl_jax as ppl
 
-# What the simulator is told. The prior is wide across the beam, which an image shows, and narrow along it. Noise,
-# resolution and number of deposits are such that a shower stands out, and that the nuisances which are drawn from the
-# prior, not proposed (how deposits scatter, how energy is shared among the products), do not make the weights
-# degenerate.
-DETECTOR = {
-    "grid": ("3,12,12", "voxels of the calorimeter: depth, height, width"),
-    "deposits": ("20", "deposits of a shower for each GeV"),
-    "noise": (
-        "1.2",
-        "standard deviation of the noise in a voxel of the default grid, GeV; it goes with a volume's root",
-    ),
-    "resolution": (
-        "0.3,0.6",
-        "A,B: a voxel of E GeV is measured, beside the noise, with standard deviations of A times E's root, and B E",
-    ),
-    "px": ("-30,30", "range of the tau's momentum, GeV; a negative number after an equals sign, --px=-30,30"),
-    "py": ("-30,30", "range of the tau's momentum, GeV"),
-    "pz": ("72,78", "range of the tau's momentum, along the beam, GeV"),
-}
 SIMULATING = 2  # processes that make the dataset
 PRIOR_EVENTS = 2000  # of the dataset, for the prior in the pictures
 SEEDS = {"dataset": 1, "training": 2, "held out": 11, "tests": 1000, "compiled": 5, "metropolis": 6}
@@ -86,7 +67,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     channels = sherpa.channels(arguments.program)
-    flags = simulator_flags(arguments)
+    flags = sherpa.flags(vars(arguments))
     with sherpa.start(arguments.program, flags, SIMULATING) as tau:
         with clock("simulating", f"{arguments.generator} simulates {arguments.events:,} decays"):
             folder = output / f"events-{sherpa.fingerprint(arguments.program, flags)}"
@@ -120,22 +101,6 @@ def main() -> None:
     print(f"\n{seconds['in all']:.0f} s in all; everything is in {output / 'index.html'}")
 
 
-def simulator_flags(arguments: argparse.Namespace) -> list[str]:
-    """The options of the simulator; the noise is that of a voxel of the grid that is asked for."""
-    given = {name: getattr(arguments, name) for name in DETECTOR}
-    share = voxels(DETECTOR["grid"][0]) / voxels(arguments.grid)
-    given["noise"] = f"{float(arguments.noise) * share**0.5:.6g}"
-    return [part for name, value in given.items() for part in (f"--{name}", value)]
-
-
-def voxels(grid: str) -> int:
-    """How many voxels a grid has: the product of three numbers, "depth,height,width"."""
-    sizes = [int(size) for size in grid.split(",")]
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise ValueError(grid)
-    return sizes[0] * sizes[1] * sizes[2]
-
-
 class Clock:
     """Says what is done and how long it took; ``stopped()`` gives all seconds by name."""
 
@@ -164,7 +129,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=0.15, help="for training and inference, on two cores")
     parser.add_argument("--tests", type=int, default=100, help="events of known truth that are inferred")
     parser.add_argument("--event", type=int, help="which of them is shown (default: the first like most)")
-    for name, (default, meaning) in DETECTOR.items():
+    for name, (default, meaning) in sherpa.DETECTOR.items():
         parser.add_argument(f"--{name}", default=default, help=f"{meaning} (default {default})")
     parser.add_argument("--processes", type=int, default=32, help="of the simulator, side by side under the network")
     parser.add_argument("--program", type=Path, default=sherpa.PROGRAM, help="the simulator")
@@ -172,7 +137,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("build/demo"), help="folder for the page and all else")
     arguments = parser.parse_args()
     try:
-        simulator_flags(arguments)
+        sherpa.flags(vars(arguments))
     except ValueError:
         parser.error("--grid must be three numbers of voxels, as 3,12,12, and --noise a number of GeV")
     if arguments.events < 1000 or arguments.hours <= 0.0 or arguments.tests < 2:

@@ -147,15 +147,12 @@ def test_the_brightest_place_is_found_to_a_fraction_of_a_voxel(place):
 
 
 def test_the_noise_goes_with_the_root_of_a_voxels_volume():
-    import argparse
-
-    from demo import DETECTOR, simulator_flags
+    from simulator import DETECTOR, flags
 
     given = {name: default for name, (default, _) in DETECTOR.items()}
-    halved = simulator_flags(argparse.Namespace(**given | {"grid": "6,24,24"}))  # an eighth of the volume each
-    flags = simulator_flags(argparse.Namespace(**given))
-    place = flags.index("--noise") + 1
-    assert float(halved[place]) == pytest.approx(float(flags[place]) / np.sqrt(8.0), rel=1e-5)
+    usual, fine = flags(given), flags(given | {"grid": "6,24,24"})  # an eighth of the volume each
+    place = usual.index("--noise") + 1
+    assert float(fine[place]) == pytest.approx(float(usual[place]) / np.sqrt(8.0), rel=1e-5)
 
 
 def test_another_simulator_has_another_fingerprint(tmp_path):
