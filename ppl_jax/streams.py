@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
-_LOW = np.uint64(0xFFFFFFFF)
-_32 = np.uint64(32)
-_12 = np.uint64(12)
+_LOW = 0xFFFFFFFF
 
 PREFETCHED_BLOCKS = 8  # two uniforms each: most small programs never need a second refill
 FEW_BLOCKS = 2  # computed first after a move: who moves, moves again soon
@@ -28,17 +27,26 @@ BATCH = 256  # executions whose first uniforms are computed together
 
 
 def philox(counter: tuple, key: tuple[int, int]) -> tuple:
-    """Philox4x32-10 of four counter words (uint64 arrays holding 32-bit values) under a key of two 32-bit words.
+    """Philox4x32-10 of four counter words under a key of two 32-bit words.
 
-    Returns four uint64 arrays of the counters' broadcast shape, each value below 2**32.
+    The words are uint64 arrays that hold 32-bit values, or Python integers of 32 bits. Returns four of the same kind,
+    of the counters' broadcast shape, each value below 2**32.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
         p0, p1 = _M0 * c0, _M1 * c2
-        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ c3 ^ np.uint64(k1), p0 & _LOW
-        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
     return c0, c1, c2, c3
+
+
+def _pair(seed: int, block: Any, index: Any) -> tuple[Any, Any]:
+    """The two uniforms of a block of a stream: of arrays (uint64) arrays, of integers floats."""
+    seed = int(seed)  # one of numpy's would turn arrays into another kind
+    words = philox((block & _LOW, block >> 32, index & _LOW, index >> 32), (seed & _LOW, (seed >> 32) & _LOW))
+    first, second = (((low | (high << 32)) >> 12) for low, high in (words[:2], words[2:]))
+    return (first + 0.5) * 2.0**-52, (second + 0.5) * 2.0**-52
 
 
 def uniforms(seed: int, indices: np.ndarray, first_block: int, num_blocks: int) -> np.ndarray:
@@ -48,27 +56,15 @@ def uniforms(seed: int, indices: np.ndarray, first_block: int, num_blocks: int) 
     """
     blocks = np.arange(first_block, first_block + num_blocks, dtype=np.uint64)[None, :]
     index = indices.astype(np.uint64)[:, None]
-    shape = np.broadcast_shapes(blocks.shape, index.shape)
-    counter = tuple(
-        np.broadcast_to(word, shape) for word in (blocks & _LOW, blocks >> _32, index & _LOW, index >> _32)
-    )
-    r0, r1, r2, r3 = philox(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
-    pairs = np.stack([r0 | (r1 << _32), r2 | (r3 << _32)], axis=-1).reshape(shape[0], 2 * num_blocks)
-    return ((pairs >> _12).astype(np.float64) + 0.5) * 2.0**-52
+    pairs = np.stack(_pair(seed, *np.broadcast_arrays(blocks, index)), axis=-1)
+    return pairs.reshape(len(index), 2 * num_blocks)
 
 
 def _few_uniforms(seed: int, index: int, first_block: int, num_blocks: int) -> list[float]:
     """What ``uniforms`` gives for one stream, without numpy: faster for up to a dozen blocks."""
-    low = 0xFFFFFFFF
     found: list[float] = []
     for block in range(first_block, first_block + num_blocks):
-        c0, c1, c2, c3 = block & low, block >> 32, index & low, index >> 32
-        k0, k1 = seed & low, seed >> 32
-        for _ in range(10):
-            p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-            c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & low, (p0 >> 32) ^ c3 ^ k1, p0 & low
-            k0, k1 = (k0 + _W0) & low, (k1 + _W1) & low
-        found += (((c0 | c1 << 32) >> 12) + 0.5) * 2.0**-52, (((c2 | c3 << 32) >> 12) + 0.5) * 2.0**-52
+        found += _pair(seed, block, index)
     return found
 
 
@@ -181,7 +177,7 @@ def check_seed(seed: int | None) -> int:
 def derive_seed(seed: int, *labels: int) -> int:
     """A seed for an independent purpose (a chain, a resampling step), a function of ``seed`` and the labels alone."""
     for label in labels:
-        words = philox(tuple(np.uint64(word) for word in (label & 0xFFFFFFFF, label >> 32, 0x5EED, 0xFFFFFFFF)),
-                       (seed & 0xFFFFFFFF, seed >> 32))
-        seed = int(words[0]) | int(words[1]) << 32
+        label, seed = int(label), int(seed)
+        words = philox((label & _LOW, label >> 32, 0x5EED, _LOW), (seed & _LOW, seed >> 32))
+        seed = words[0] | words[1] << 32
     return seed
