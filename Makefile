@@ -106,11 +106,14 @@ lint: env ## ruff and mypy
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/mypy $(PACKAGES)
 
+# Whole files go to a process, because the tests of a file share what is slow to make: trained networks, compiled functions.
+PARALLEL ?= -n auto --dist loadfile
+
 test: lint build ## what continuous integration runs: lint, types, the tests that take seconds
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: lint build ## the deep checks too (minutes)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 # What may be scaled: EVENTS that Sherpa simulates for training, HOURS of training and inference on two cores, the GRID.
 DEMO_OPTIONS = $(if $(EVENTS),--events $(EVENTS)) $(if $(HOURS),--hours $(HOURS)) $(if $(GRID),--grid $(GRID))
