@@ -17,9 +17,11 @@ from jax.scipy.special import gammaln, xlog1py, xlogy
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.binomial import Binomial
+from ppl_jax.distributions.dirichlet import SUM_ERROR, Dirichlet
 from ppl_jax.distributions.factor import Factor
 from ppl_jax.distributions.from_numpyro import NumpyroDistribution
 from ppl_jax.distributions.mixture import Mixture
+from ppl_jax.distributions.multinomial import Multinomial
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
 
 
@@ -40,7 +42,8 @@ def log_densities(distribution: Distribution, value: Any) -> jax.Array:
     value = jnp.asarray(value)
     inside = inside_support(distribution, value)
     if distribution.discrete and not isinstance(distribution, NumpyroDistribution):
-        value = jnp.where(inside, value, 0).astype(jnp.result_type(int))
+        whole = inside[..., None] if isinstance(distribution, Multinomial) else inside
+        value = jnp.where(whole, value, 0).astype(jnp.result_type(int))
     return jnp.where(inside, _inside_density(distribution, value), -jnp.inf)
 
 
@@ -66,6 +69,11 @@ def inside_support(distribution: Distribution, value: jax.Array) -> Any:
         return True
     if isinstance(distribution, Mixture):
         return jnp.isfinite(log_densities(distribution, value))
+    if isinstance(distribution, Dirichlet):
+        return jnp.all(value >= 0.0, axis=-1) & (jnp.abs(value.sum(axis=-1) - 1.0) <= SUM_ERROR)
+    if isinstance(distribution, Multinomial):
+        whole = jnp.all((value >= 0) & (value == jnp.floor(value)), axis=-1)
+        return whole & (value.sum(axis=-1) == distribution.total_count)
     low, high = distribution.support
     if _is_infinite(low) and _is_infinite(high):
         return True

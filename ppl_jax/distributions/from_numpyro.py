@@ -19,19 +19,33 @@ import numpy as np
 from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.beta import Beta
+from ppl_jax.distributions.beta_binomial import BetaBinomial
 from ppl_jax.distributions.binomial import Binomial
 from ppl_jax.distributions.categorical import Categorical
+from ppl_jax.distributions.cauchy import Cauchy, HalfCauchy
 from ppl_jax.distributions.delta import Delta
+from ppl_jax.distributions.dirichlet import Dirichlet
 from ppl_jax.distributions.gamma import Exponential, Gamma
+from ppl_jax.distributions.geometric import Geometric
+from ppl_jax.distributions.gumbel import Gumbel
+from ppl_jax.distributions.half_normal import HalfNormal
+from ppl_jax.distributions.inverse_gamma import InverseGamma
+from ppl_jax.distributions.laplace import Laplace
+from ppl_jax.distributions.logistic import Logistic
 from ppl_jax.distributions.lognormal import LogNormal
 from ppl_jax.distributions.mixture import Mixture
+from ppl_jax.distributions.multinomial import Multinomial
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
+from ppl_jax.distributions.negative_binomial import NegativeBinomial, NegativeBinomial2
 from ppl_jax.distributions.normal import Normal
+from ppl_jax.distributions.pareto import Pareto
 from ppl_jax.distributions.poisson import Poisson
+from ppl_jax.distributions.student_t import StudentT
 from ppl_jax.distributions.truncated_normal import TruncatedNormal
 from ppl_jax.distributions.uniform import Uniform
 from ppl_jax.distributions.von_mises import VonMises
 from ppl_jax.distributions.weibull import Weibull
+from ppl_jax.distributions.zero_inflated import ZeroInflatedPoisson
 from ppl_jax.errors import PPLError
 
 PREFIX = "numpyro."
@@ -42,6 +56,13 @@ _NAMESAKES: dict[str, Any] = {
     "BernoulliProbs": Bernoulli, "Beta": Beta, "Exponential": Exponential, "Gamma": Gamma, "LogNormal": LogNormal,
     "BinomialProbs": Binomial, "Weibull": Weibull, "VonMises": VonMises,
     "CategoricalLogits": Categorical, "BernoulliLogits": Bernoulli, "BinomialLogits": Binomial,
+    "BetaBinomial": BetaBinomial, "Cauchy": Cauchy, "Chi2": Gamma, "Dirichlet": Dirichlet,
+    "GammaPoisson": NegativeBinomial2,
+    "GeometricProbs": Geometric, "GeometricLogits": Geometric, "Gumbel": Gumbel, "HalfCauchy": HalfCauchy,
+    "HalfNormal": HalfNormal, "InverseGamma": InverseGamma, "Laplace": Laplace, "Logistic": Logistic,
+    "MultinomialProbs": Multinomial, "MultinomialLogits": Multinomial, "NegativeBinomialProbs": NegativeBinomial,
+    "NegativeBinomial2": NegativeBinomial2, "Pareto": Pareto, "StudentT": StudentT,
+    "ZeroInflatedPoisson": ZeroInflatedPoisson,
 }  # fmt: skip
 
 _TRUNCATED = (
@@ -68,7 +89,10 @@ def _ours(distribution: Any) -> Distribution | None:
         return None if inner is None else _expand(inner, batch + tuple(distribution.event_shape))
     if name in _NAMESAKES:
         ours = _NAMESAKES[name]
-        return _expand(ours(*(getattr(distribution, parameter) for parameter in ours.parameters)), batch)
+        arguments = (getattr(distribution, parameter) for parameter in ours.parameters)
+        return _expand(ours(*arguments), batch + tuple(distribution.event_shape))
+    if name == "NegativeBinomialLogits":
+        return _expand(NegativeBinomial(distribution.total_count, logits=distribution.logits), batch)
     if name in _TRUNCATED:
         base = distribution.base_dist
         if type(base).__name__ != "Normal":
@@ -94,7 +118,11 @@ def _expand(distribution: Distribution, shape: tuple[int, ...]) -> Distribution 
         return None
     ours: Any = type(distribution)
     first, *others = (getattr(distribution, name) for name in distribution.parameters)
-    target = shape + first.shape[-1:] if isinstance(distribution, Categorical) else shape
+    target = shape
+    if isinstance(distribution, Categorical):
+        target = shape + first.shape[-1:]
+    elif isinstance(distribution, Multinomial):
+        target = shape[:-1]
     if is_tracer(first):
         import jax.numpy as jnp
 

@@ -1,0 +1,46 @@
+"""What the families of counts share: the check of a count, and a sampler for every log-concave law on the integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ppl_jax.distributions.base import is_tracer, require
+
+
+def require_count(family: str, parameter: str, value: Any, most: float, written: str) -> None:
+    """Raises ParameterError unless ``value`` is an integer in [0, ``most``] everywhere; ``written`` says the bound."""
+    if type(value) is float:
+        if 0.0 <= value <= most and value.is_integer():
+            return
+        require(False, family, parameter, value, f"an integer in [0, {written}]")
+    elif not is_tracer(value):
+        whole = (value >= 0.0) & (value <= most) & (value == np.floor(value))
+        require(whole, family, parameter, value, f"an integer in [0, {written}]")
+
+
+def draw_log_concave(
+    uniform: Any, mode: int, mass: float, log_ratio: Callable[[int], float], low: int, high: int
+) -> int:
+    """An integer in [low, high] of a log-concave law: Devroye (Computing 39, 1987), at most five trials on average.
+
+    Args:
+      mode: where the law is greatest; ``mass``: its probability there.
+      log_ratio: log of the probability of k over ``mass``.
+    """
+    w = 1.0 + 0.5 * mass
+    while True:
+        u, v = uniform(), uniform()
+        sign, z = uniform(), uniform()
+        if u * (1.0 + w) <= w:
+            y, cover = v * w / mass, 1.0
+        else:
+            tail = -math.log(v)
+            y, cover = (w + tail) / mass, v
+        step = math.floor(y + 0.5)
+        k = mode - step if sign < 0.5 else mode + step
+        if low <= k <= high and math.log(z * cover) <= log_ratio(k):
+            return k

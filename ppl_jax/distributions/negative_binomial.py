@@ -1,0 +1,183 @@
+"""The negative binomial distribution, by trials (as scipy and torch have it) and by mean (as epidemiology has it).
+
+Both are a Poisson variable whose rate is gamma distributed, and both densities are computed from the mean m and the
+concentration r, for which no digits are lost whether r is 1e-3 (overdispersed) or 1e15 (all but a Poisson).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, xlogy
+
+from ppl_jax.distributions.base import (
+    LARGEST_COUNT,
+    Elementwise,
+    as_parameter,
+    is_tracer,
+    require,
+    require_positive,
+)
+from ppl_jax.distributions.gamma import draw_standard_gamma
+from ppl_jax.distributions.poisson import Poisson
+from ppl_jax.distributions.rising import FROM, stirling
+from ppl_jax.errors import ParameterError
+
+_BEYOND = 1e300  # values above have no mass in float64, and their log-factorials overflow
+
+
+def draw_negative_binomial(uniform: Any, mean: float, concentration: float) -> int:
+    """A Poisson draw whose rate is gamma distributed with this mean and shape."""
+    rate = draw_standard_gamma(uniform, concentration) * (mean / concentration)
+    return Poisson._draw(uniform, min(rate, LARGEST_COUNT))
+
+
+def log_mass(k: float, m: float, r: float) -> float:
+    """Log probability of k, for mean m >= 0 and concentration r > 0."""
+    if not 0.0 <= k < _BEYOND or k != math.floor(k):
+        return -math.inf
+    zeros = -r * math.log1p(m / r)
+    if k == 0.0:
+        return zeros
+    if m == 0.0:
+        return -math.inf
+    if r < FROM:
+        rising = math.lgamma(k + r) - math.lgamma(r) - k * math.log(m + r)
+    else:
+        rising = (r - 0.5) * math.log1p(k / r) - k + k * math.log1p((k - m) / (r + m)) + stirling(r + k) - stirling(r)
+    return rising + k * math.log(m) - math.lgamma(k + 1.0) + zeros
+
+
+def log_masses(k: Any, m: Any, r: Any, xp: Any = np, gammaln: Any = gammaln, xlogy: Any = xlogy) -> Any:
+    """``log_mass`` of counts, elementwise; -inf of others where ``xp`` is numpy."""
+    small, large = xp.minimum(r, FROM), xp.maximum(r, FROM)
+    few = gammaln(k + small) - gammaln(small) - k * xp.log(m + small)
+    many = (large - 0.5) * xp.log1p(k / large) - k + k * xp.log1p((k - m) / (large + m))
+    rising = xp.where(r < FROM, few, many + stirling(large + k) - stirling(large))
+    return rising + xlogy(k, m) - gammaln(k + 1.0) - r * xp.log1p(m / r)
+
+
+def _masses(k: np.ndarray, m: np.ndarray, r: np.ndarray) -> np.ndarray:
+    inside = (k >= 0.0) & (k < _BEYOND) & (k == np.floor(k))
+    return np.where(inside, log_masses(np.where(inside, k, 0.0), m, r), -np.inf)
+
+
+class NegativeBinomial(Elementwise):
+    """Number of successes, of probability ``probs`` in [0, 1), before ``total_count`` failures (any positive number).
+
+    Its mean is total_count * probs / (1 - probs). For the parametrisation by mean and dispersion see
+    :class:`NegativeBinomial2`.
+
+    Args:
+      total_count: failures to wait for; positive, not necessarily an integer.
+      probs: probability of a success in [0, 1).
+      logits: instead of ``probs``, its log odds, any finite number; kept as the probability.
+    """
+
+    __slots__ = ("probs", "total_count")
+    parameters = ("total_count", "probs")
+    discrete = True
+
+    def __init__(self, total_count: Any, probs: Any = None, *, logits: Any = None):
+        total_count = as_parameter(total_count)
+        require_positive("NegativeBinomial", "total_count", total_count)
+        if (probs is None) == (logits is None):
+            raise ParameterError("NegativeBinomial", "probs", probs, "given, or 'logits' in its place, but not both")
+        probs = _expit(as_parameter(logits)) if probs is None else as_parameter(probs)
+        if not is_tracer(probs):
+            inside = 0.0 <= probs < 1.0 if type(probs) is float else (probs >= 0.0) & (probs < 1.0)
+            require(inside, "NegativeBinomial", "probs", probs, "a probability in [0, 1)")
+        self.total_count, self.probs = total_count, probs
+        self._broadcast(total_count, probs)
+
+    @staticmethod
+    def _draw(uniform: Any, total_count: float, probs: float) -> int:
+        return draw_negative_binomial(uniform, total_count * (probs / (1.0 - probs)), total_count)
+
+    @staticmethod
+    def _log_density(value: float, total_count: float, probs: float) -> float:
+        return log_mass(value, total_count * (probs / (1.0 - probs)), total_count)
+
+    @staticmethod
+    def _log_densities(value: np.ndarray, total_count: np.ndarray, probs: np.ndarray) -> np.ndarray:
+        return _masses(value, total_count * (probs / (1.0 - probs)), total_count)
+
+    def to_numpyro(self) -> Any:
+        from ppl_jax.distributions import count_twins
+
+        return count_twins.NegativeBinomialProbs(self.total_count, self.probs)
+
+    @property
+    def mean(self) -> Any:
+        return self.total_count * (self.probs / (1.0 - self.probs))
+
+    @property
+    def variance(self) -> Any:
+        return self.total_count * (self.probs / np.square(1.0 - self.probs))
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        return 0, math.inf
+
+
+class NegativeBinomial2(Elementwise):
+    """Counts of a given ``mean`` in [0, 2**53] and variance mean + mean**2 / ``concentration`` (positive).
+
+    The smaller the concentration (the dispersion parameter k of epidemiology), the wider; as it grows the distribution
+    becomes a Poisson.
+    """
+
+    __slots__ = ("concentration", "mean")
+    parameters = ("mean", "concentration")
+    discrete = True
+
+    def __init__(self, mean: Any, concentration: Any):
+        mean, concentration = as_parameter(mean), as_parameter(concentration)
+        if not is_tracer(mean):
+            inside = 0.0 <= mean <= LARGEST_COUNT if type(mean) is float else (mean >= 0.0) & (mean <= LARGEST_COUNT)
+            require(inside, "NegativeBinomial2", "mean", mean, "in [0, 2**53]")
+        require_positive("NegativeBinomial2", "concentration", concentration)
+        self.concentration = concentration
+        self._broadcast(mean, concentration)
+        self.mean = mean if self._floats is not None or is_tracer(mean) else _spread(mean, self.shape)
+
+    @staticmethod
+    def _draw(uniform: Any, mean: float, concentration: float) -> int:
+        return draw_negative_binomial(uniform, mean, concentration)
+
+    _log_density = staticmethod(log_mass)
+    _log_densities = staticmethod(_masses)
+
+    def to_numpyro(self) -> Any:
+        from ppl_jax.distributions import count_twins
+
+        return count_twins.NegativeBinomial2(self.mean, self.concentration)
+
+    @property
+    def variance(self) -> Any:
+        return self.mean + np.square(self.mean) / self.concentration
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        return 0, math.inf
+
+
+def _spread(mean: Any, shape: tuple[int, ...]) -> Any:
+    """The mean as an array of the values' shape, which is what ``mean`` is of any distribution."""
+    array = np.array(np.broadcast_to(mean, shape))
+    array.setflags(write=False)
+    return array
+
+
+def _expit(logits: Any) -> Any:
+    if type(logits) is float:
+        return 1.0 / (1.0 + math.exp(-logits)) if logits > -700.0 else math.exp(logits)
+    if is_tracer(logits):
+        import jax
+
+        return jax.nn.sigmoid(logits)
+    from scipy.special import expit
+
+    return expit(logits)
