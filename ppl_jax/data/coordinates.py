@@ -18,28 +18,35 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from ppl_jax.distributions.base import Distribution, Elementwise
+from ppl_jax.distributions.beta_binomial import BetaBinomial
 from ppl_jax.distributions.categorical import Categorical
+from ppl_jax.distributions.geometric import Geometric
+from ppl_jax.distributions.hypergeometric import Hypergeometric
 from ppl_jax.distributions.layouts import FAMILIES
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
+from ppl_jax.distributions.negative_binomial import NegativeBinomial, NegativeBinomial2
 from ppl_jax.distributions.normal import Normal
+from ppl_jax.distributions.zero_inflated import ZeroInflatedPoisson
 
 #: What a proposal has to be: nothing (the prior is used); a density on the line, with or without bounds; a density on
-#: the half-line, seen through the logarithm; a choice among categories; an integer; an angle.
-PRIOR, LINE, LOGARITHM, CATEGORY, COUNT, CIRCLE = range(6)
+#: the half-line, seen through the logarithm; a choice among categories; an integer; an angle; a density on the line
+#: with tails so heavy that they are seen through the inverse hyperbolic sine.
+PRIOR, LINE, LOGARITHM, CATEGORY, COUNT, CIRCLE, TAILS = range(7)
 
 MOST_ELEMENTS = 256  # elements of a vector-valued draw above which it is left to the prior
 MOST_CATEGORIES = 128  # categories above which a draw is left to the prior
 
 _EULER = 0.5772156649015329
 _GUMBEL_STDDEV = math.pi / math.sqrt(6.0)
+_LOG_2 = math.log(2.0)
 _WIDEST_ANGLE = 1.8  # radians; the standard deviation of a uniform angle
 
 
 class Frames(NamedTuple):
     """The frames of n scalar draws: kind, int8 (n,); the others float64 (n,).
 
-    A value x has the coordinate u = (x - shift) / scale; under LOGARITHM u = (log x - shift) / scale. ``low`` and
-    ``high`` bound x, and are infinite where x is unbounded.
+    A value x has the coordinate u = (x - shift) / scale; under LOGARITHM u = (log(x - low) - shift) / scale, and under
+    TAILS u = asinh((x - shift) / scale). ``low`` and ``high`` bound x, and are infinite where x is unbounded.
     """
 
     kind: np.ndarray
@@ -61,16 +68,18 @@ def blank(n: int) -> Frames:
 def coordinates(frames: Frames, values: np.ndarray) -> np.ndarray:
     """The coordinates u of values, float64 (n,); angles are wrapped into half a turn around their shift."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.where(frames.kind == LOGARITHM, np.log(np.maximum(values, 1e-300)), values)
+        seen = np.where(frames.kind == LOGARITHM, np.log(np.maximum(values - frames.low, 1e-300)), values)
         distance = seen - frames.shift
         distance = np.where(frames.kind == CIRCLE, (distance + math.pi) % (2.0 * math.pi) - math.pi, distance)
-        return distance / frames.scale
+        u = distance / frames.scale
+        return np.where(frames.kind == TAILS, np.arcsinh(u), u)
 
 
 def log_stretch(frames: Frames, u: np.ndarray) -> np.ndarray:
     """log |dx / du|, float64 (n,): what a density in u loses on its way to x. 0 for discrete draws."""
     log_scale = np.log(frames.scale)
     stretch = np.where(frames.kind == LOGARITHM, frames.shift + frames.scale * u + log_scale, log_scale)
+    stretch = np.where(frames.kind == TAILS, log_scale + np.logaddexp(u, -u) - _LOG_2, stretch)
     return np.where((frames.kind == CATEGORY) | (frames.kind == COUNT), 0.0, stretch)
 
 
@@ -103,8 +112,25 @@ def _truncated_normal(p: np.ndarray) -> tuple:
     return _line(centre, np.minimum(width, high - low), low, high)
 
 
-def _logarithm(shift: Any, scale: Any) -> tuple:
-    return LOGARITHM, shift, scale, 0.0, math.inf
+def _laplace(p: np.ndarray) -> tuple:
+    return _line(p[:, 0], math.sqrt(2.0) * p[:, 1])
+
+
+def _logistic(p: np.ndarray) -> tuple:
+    return _line(p[:, 0], math.pi / math.sqrt(3.0) * p[:, 1])
+
+
+def _gumbel(p: np.ndarray) -> tuple:
+    return _line(p[:, 0] + _EULER * p[:, 1], _GUMBEL_STDDEV * p[:, 1])
+
+
+def _tails(p: np.ndarray) -> tuple:
+    """Of location and scale, the last two parameters."""
+    return TAILS, p[:, -2], p[:, -1], -math.inf, math.inf
+
+
+def _logarithm(shift: Any, scale: Any, low: Any = 0.0) -> tuple:
+    return LOGARITHM, shift, scale, low, math.inf
 
 
 def _exponential(p: np.ndarray) -> tuple:
@@ -123,14 +149,45 @@ def _weibull(p: np.ndarray) -> tuple:
     return _logarithm(np.log(p[:, 0]) - _EULER / p[:, 1], _GUMBEL_STDDEV / p[:, 1])
 
 
+def _half_normal(p: np.ndarray) -> tuple:
+    return _logarithm(np.log(p[:, 0]) - 0.5 * (_EULER + _LOG_2), 0.5 * math.pi / math.sqrt(2.0))
+
+
+def _half_cauchy(p: np.ndarray) -> tuple:
+    return _logarithm(np.log(p[:, 0]), 0.5 * math.pi)
+
+
+def _inverse_gamma(p: np.ndarray) -> tuple:
+    return _logarithm(np.log(p[:, 1]) - digamma(p[:, 0]), np.sqrt(polygamma(1, p[:, 0])))
+
+
+def _pareto(p: np.ndarray) -> tuple:
+    """The excess over the bound is the ratio of an exponential and a gamma variable, times the bound."""
+    spread = np.sqrt(polygamma(1, 1.0) + polygamma(1, p[:, 1]))
+    return _logarithm(np.log(p[:, 0]) - _EULER - digamma(p[:, 1]), spread, p[:, 0])
+
+
+def _count(mean: Any, variance: Any, low: Any = 0.0, high: Any = math.inf) -> tuple:
+    return np.where(variance > 0.0, COUNT, PRIOR), mean, np.sqrt(np.maximum(variance, 0.25)), low, high
+
+
 def _poisson(p: np.ndarray) -> tuple:
-    return np.where(p[:, 0] > 0.0, COUNT, PRIOR), p[:, 0], np.sqrt(np.maximum(p[:, 0], 0.25)), 0.0, math.inf
+    return _count(p[:, 0], p[:, 0])
 
 
 def _binomial(p: np.ndarray) -> tuple:
     n, probs = p[:, 0], p[:, 1]
-    variance = n * probs * (1.0 - probs)
-    return np.where(variance > 0.0, COUNT, PRIOR), n * probs, np.sqrt(np.maximum(variance, 0.25)), 0.0, n
+    return _count(n * probs, n * probs * (1.0 - probs), high=n)
+
+
+def _counts_of(family: Any) -> Callable[[np.ndarray], tuple]:
+    """The frames of a family of counts, from its own moments and bounds."""
+
+    def frames(p: np.ndarray) -> tuple:
+        together = family(*p.T)
+        return _count(together.mean, together.variance, *together.support)
+
+    return frames
 
 
 def _von_mises(p: np.ndarray) -> tuple:
@@ -155,11 +212,36 @@ _BY_FAMILY: dict[str, Callable[[np.ndarray], tuple]] = {
     "Binomial": _binomial,
     "VonMises": _von_mises,
     "Bernoulli": _bernoulli,
+    "Laplace": _laplace,
+    "Logistic": _logistic,
+    "Gumbel": _gumbel,
+    "StudentT": _tails,
+    "Cauchy": _tails,
+    "HalfNormal": _half_normal,
+    "HalfCauchy": _half_cauchy,
+    "InverseGamma": _inverse_gamma,
+    "Pareto": _pareto,
+    "NegativeBinomial": _counts_of(NegativeBinomial),
+    "NegativeBinomial2": _counts_of(NegativeBinomial2),
+    "BetaBinomial": _counts_of(BetaBinomial),
+    "Geometric": _counts_of(Geometric),
+    "Hypergeometric": _counts_of(Hypergeometric),
+    "ZeroInflatedPoisson": _counts_of(ZeroInflatedPoisson),
 }
 MOST_PARAMETERS = 4
 
-#: Families by number, for the embedding of the distribution's type; 0 stands for those that numpyro computes.
-FAMILY_NUMBERS = {name: number for number, name in enumerate(("numpyro", *sorted(FAMILIES)))}
+#: The families whose type a network embeds. No more are added, so that networks trained earlier can be read.
+_EMBEDDED = (
+    "Bernoulli", "Beta", "Binomial", "Categorical", "Delta", "Exponential", "Factor", "Gamma", "LogNormal", "Mixture",
+    "MultivariateNormal", "Normal", "Poisson", "TruncatedNormal", "Uniform", "VonMises", "Weibull",
+)  # fmt: skip
+#: Families by number; 0 stands for those that numpyro computes.
+FAMILY_NUMBERS = {
+    name: number
+    for number, name in enumerate(("numpyro", *_EMBEDDED, *sorted(name for name in FAMILIES if name not in _EMBEDDED)))
+}
+#: Rows of the embedding of the distribution's type; families of greater number share row 0 with numpyro's.
+EMBEDDED_FAMILIES = 1 + len(_EMBEDDED)
 
 
 def family_number(family: str) -> int:

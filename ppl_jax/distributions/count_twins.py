@@ -59,6 +59,10 @@ class NegativeBinomial2(npd.NegativeBinomial2):
 class BetaBinomial(npd.BetaBinomial):
     """With ``concentration1``, ``concentration0`` and ``total_count``."""
 
+    def __init__(self, concentration1: Any, concentration0: Any, total_count: Any, *, validate_args: Any = None):
+        whole = jnp.asarray(total_count).astype(jnp.result_type(int))  # numpyro's sampler wants integers
+        super().__init__(concentration1, concentration0, whole, validate_args=validate_args)
+
     @validate_sample
     def log_prob(self, value: Any) -> jax.Array:
         """Log probability."""
@@ -79,7 +83,9 @@ class GeometricProbs(npd.GeometricProbs):
 
 
 class ZeroInflatedPoisson(npd.ZeroInflatedPoisson):
-    """With ``gate`` and ``rate``."""
+    """With ``gate`` and ``rate``, which may be 0."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"gate": constraints.unit_interval, "rate": constraints.nonnegative}
 
     @validate_sample
     def log_prob(self, value: Any) -> jax.Array:

@@ -80,8 +80,11 @@ def _draw(uniform: Any, concentrations: list[float]) -> list[float]:
         logs.append(log + math.log(uniform()) / boost if boost else log)
     highest = max(logs)
     if highest == -math.inf:  # concentrations below 1e-306: one category has everything
-        logs = [0.0 if k == int(uniform() * len(logs)) else -math.inf for k in range(len(logs))]
-        highest = max(logs)
+        threshold, chosen, below = uniform() * sum(concentrations), 0, concentrations[0]
+        while threshold >= below and chosen + 1 < len(concentrations):
+            chosen += 1
+            below += concentrations[chosen]
+        logs, highest = [0.0 if k == chosen else -math.inf for k in range(len(logs))], 0.0
     parts = [math.exp(log - highest) for log in logs]
     total = 0.0
     for part in parts:

@@ -57,9 +57,7 @@ class Hypergeometric(Elementwise):
         total = total + log_factorial(population - draws) - log_factorial(population)
         at_mode = log_weight(mode)
         mass = math.exp(total + at_mode)
-        return draw_log_concave(
-            uniform, int(mode), mass, lambda k: log_weight(float(k)) - at_mode, int(low), int(high)
-        )
+        return draw_log_concave(uniform, int(mode), mass, lambda k: log_weight(float(k)) - at_mode, int(low), int(high))
 
     @staticmethod
     def _log_density(value: float, population: float, successes: float, draws: float) -> float:

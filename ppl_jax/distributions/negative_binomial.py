@@ -25,12 +25,14 @@ from ppl_jax.distributions.poisson import Poisson
 from ppl_jax.distributions.rising import FROM, stirling
 from ppl_jax.errors import ParameterError
 
+_LARGEST_RATIO = 1e38  # beyond, r log(1 + m / r) is 0; float32 has no greater number
 _BEYOND = 1e300  # values above have no mass in float64, and their log-factorials overflow
 
 
 def draw_negative_binomial(uniform: Any, mean: float, concentration: float) -> int:
     """A Poisson draw whose rate is gamma distributed with this mean and shape."""
-    rate = draw_standard_gamma(uniform, concentration) * (mean / concentration)
+    gamma = draw_standard_gamma(uniform, concentration)
+    rate = gamma * (mean / concentration) if gamma > 0.0 else 0.0  # 0 times infinity is no number
     return Poisson._draw(uniform, min(rate, LARGEST_COUNT))
 
 
@@ -38,7 +40,7 @@ def log_mass(k: float, m: float, r: float) -> float:
     """Log probability of k, for mean m >= 0 and concentration r > 0."""
     if not 0.0 <= k < _BEYOND or k != math.floor(k):
         return -math.inf
-    zeros = -r * math.log1p(m / r)
+    zeros = -r * math.log1p(min(m / r, _LARGEST_RATIO))
     if k == 0.0:
         return zeros
     if m == 0.0:
@@ -56,7 +58,7 @@ def log_masses(k: Any, m: Any, r: Any, xp: Any = np, gammaln: Any = gammaln, xlo
     few = gammaln(k + small) - gammaln(small) - k * xp.log(m + small)
     many = (large - 0.5) * xp.log1p(k / large) - k + k * xp.log1p((k - m) / (large + m))
     rising = xp.where(r < FROM, few, many + stirling(large + k) - stirling(large))
-    return rising + xlogy(k, m) - gammaln(k + 1.0) - r * xp.log1p(m / r)
+    return rising + xlogy(k, m) - gammaln(k + 1.0) - r * xp.log1p(xp.minimum(m / r, _LARGEST_RATIO))
 
 
 def _masses(k: np.ndarray, m: np.ndarray, r: np.ndarray) -> np.ndarray:

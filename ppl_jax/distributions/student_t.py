@@ -33,7 +33,7 @@ class StudentT(Elementwise):
     @staticmethod
     def _draw(uniform: Any, df: float, loc: float, scale: float) -> float:
         z = standard_normal_quantile(uniform())
-        half = 0.5 * df
+        half = max(0.5 * df, SMALLEST)
         mean_square = draw_standard_gamma(uniform, half) / half
         value = loc + scale * (z / math.sqrt(max(mean_square, SMALLEST)))
         return min(max(value, -LARGEST), LARGEST)

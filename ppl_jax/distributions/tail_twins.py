@@ -129,5 +129,5 @@ class Pareto(npd.Pareto):
     @validate_sample
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
         """Log density."""
-        log_value = jnp.log(jnp.maximum(value, self.scale))
+        log_value = jnp.log(jnp.where(value < self.scale, self.scale, value))
         return jnp.log(self.alpha) - self.alpha * (log_value - jnp.log(self.scale)) - log_value

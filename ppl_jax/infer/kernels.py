@@ -16,18 +16,28 @@ import numpy as np
 
 from ppl_jax.distributions import (
     Bernoulli,
+    BetaBinomial,
     Binomial,
     Categorical,
+    Cauchy,
     Delta,
+    Dirichlet,
     Distribution,
+    Geometric,
+    Hypergeometric,
     Mixture,
+    Multinomial,
     MultivariateNormal,
+    NegativeBinomial,
+    NegativeBinomial2,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     VonMises,
+    ZeroInflatedPoisson,
 )
-from ppl_jax.distributions.base import UniformSource
+from ppl_jax.distributions.base import SMALLEST, UniformSource
 from ppl_jax.distributions.from_numpyro import NumpyroDistribution
 from ppl_jax.distributions.normal import standard_normal_quantile
 from ppl_jax.primitives import total_log_prob
@@ -72,9 +82,10 @@ class RandomWalk:
     """Proposes near the current value, now and then from the prior so that separate modes are found.
 
     Unbounded values take a normal step, positive ones a normal step of their logarithm, values in an interval a
-    reflected one, angles a wrapped one, counts a symmetric integer step; a Bernoulli flips. Other discrete values are
-    drawn from the prior. Values of numpyro's further distributions take a normal step where numpyro's transform has
-    made them unbounded.
+    reflected one, angles a wrapped one, counts a symmetric integer step; a Bernoulli flips. Shares that sum to 1 take a
+    normal step of their logarithms, and are divided by their new sum; multinomial counts move from one category to
+    another. Other discrete values are drawn from the prior. Values of numpyro's further distributions take a normal
+    step where numpyro's transform has made them unbounded.
 
     Args:
       prior_moves: probability of a proposal from the prior, in [0, 1].
@@ -124,6 +135,11 @@ def _step_unbounded(distribution: Any, value: Any, scale: float, rng: UniformSou
     return value + scale * distribution.stddev * _normals(value, rng), 0.0
 
 
+def _step_by_scale(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
+    """Of families without a standard deviation."""
+    return value + scale * distribution.scale * _normals(value, rng), 0.0
+
+
 def _step_uniform(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
     low, high = distribution.low, distribution.high
     return _reflect(value + scale * (high - low) * _normals(value, rng), low, high), 0.0
@@ -149,6 +165,31 @@ def _step_count(distribution: Any, value: Any, scale: float, rng: UniformSource)
     step = scale * distribution.stddev * _normals(value, rng)
     moved = value + np.trunc(step) + np.sign(step)  # at least one up or down
     return (int(moved) if np.ndim(moved) == 0 else moved.astype(np.int64)), 0.0
+
+
+def _step_shares(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
+    """A normal step of the logarithms of each vector; it is symmetric in log ratios, whose volume is the product."""
+    logs = np.log(value) + scale * _normals(value, rng)
+    moved = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    moved = np.maximum(moved / moved.sum(axis=-1, keepdims=True), SMALLEST)
+    return moved, float(np.sum(np.log(moved)) - np.sum(np.log(value)))
+
+
+def _step_allotment(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
+    """Moves some of the counts of one category to another, in every vector."""
+    moved = np.array(value)
+    categories = moved.shape[-1]
+    if categories == 1:
+        return moved, 0.0
+    widths = np.broadcast_to(distribution.stddev, moved.shape).reshape(-1, categories)
+    for row, width in zip(moved.reshape(-1, categories), widths, strict=True):
+        source = int(rng.random() * categories)
+        target = (source + 1 + int(rng.random() * (categories - 1))) % categories
+        # Of two categories the same width both ways, so that the way back is as likely.
+        step = scale * math.sqrt(width[source] * width[target]) * abs(standard_normal_quantile(rng.random()))
+        row[source] -= 1 + math.floor(step)
+        row[target] += 1 + math.floor(step)
+    return moved, 0.0
 
 
 def _flip(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
@@ -198,10 +239,12 @@ def _step_by_array_support(distribution: Any, value: Any, scale: float, rng: Uni
     low, high = (np.broadcast_to(bound, distribution.shape) for bound in distribution.support)
     if np.isfinite(low).all() and np.isfinite(high).all():
         return _reflect(value + scale * (high - low) * _normals(value, rng), low, high), 0.0
+    if np.isfinite(low).all() and not np.isfinite(high).any():
+        return _step_of_logarithm(value, low, scale, rng)
     return draw_from_prior(distribution, value, rng)
 
 
-def _step_of_logarithm(value: Any, low: float, scale: float, rng: UniformSource) -> Move:
+def _step_of_logarithm(value: Any, low: Any, scale: float, rng: UniformSource) -> Move:
     step = scale * _normals(value, rng)
     return low + (value - low) * np.exp(step), float(np.sum(step))
 
@@ -213,6 +256,16 @@ _STEPS: dict[type, Callable[[Any, Any, float, UniformSource], Move]] = {
     VonMises: _step_angle,
     Poisson: _step_count,
     Binomial: _step_count,
+    NegativeBinomial: _step_count,
+    NegativeBinomial2: _step_count,
+    BetaBinomial: _step_count,
+    Geometric: _step_count,
+    Hypergeometric: _step_count,
+    ZeroInflatedPoisson: _step_count,
+    StudentT: _step_by_scale,
+    Cauchy: _step_by_scale,
+    Dirichlet: _step_shares,
+    Multinomial: _step_allotment,
     Bernoulli: _flip,
     Categorical: _from_prior,
     Delta: _from_prior,

@@ -21,6 +21,7 @@ from ppl_jax.data.coordinates import (
     COUNT,
     LINE,
     LOGARITHM,
+    TAILS,
     Frames,
     coordinates,
     log_stretch,
@@ -29,6 +30,7 @@ from ppl_jax.distributions.base import LARGEST, LARGEST_COUNT, SMALLEST, Distrib
 from ppl_jax.distributions.von_mises import VonMises
 from ppl_jax.nn.proposals import HALF_LOG_2PI, LOG_2PI, mixture
 
+_FARTHEST = 700.0  # of a coordinate whose hyperbolic sine is a number
 _SMALLEST_SHARE, _LARGEST_SHARE = 1e-300, 1.0 - 2.0**-53  # quantiles there are finite
 
 
@@ -138,7 +140,8 @@ def _draw_mixture(
     at = np.arange(len(component))
     location, scale = locations[at, component], scales[at, component]
     values = np.empty(len(component))
-    normal = (frames.kind == LINE) | (frames.kind == LOGARITHM)
+    tails = frames.kind == TAILS
+    normal = (frames.kind == LINE) | (frames.kind == LOGARITHM) | tails
     if normal.any():
         below, above = ndtr((bounds[:, 0] - location) / scale), ndtr((bounds[:, 1] - location) / scale)
         share = np.clip(below + quantile * (above - below), _SMALLEST_SHARE, _LARGEST_SHARE)
@@ -146,7 +149,10 @@ def _draw_mixture(
         x = frames.shift + frames.scale * u
         with np.errstate(over="ignore"):
             positive = np.clip(np.exp(np.where(frames.kind == LOGARITHM, x, 0.0)), SMALLEST, LARGEST)
-        values = np.where(frames.kind == LOGARITHM, positive, np.clip(x, frames.low, frames.high))
+        values = np.where(frames.kind == LOGARITHM, frames.low + positive, np.clip(x, frames.low, frames.high))
+        if tails.any():
+            far = frames.shift + frames.scale * np.sinh(np.clip(np.where(tails, u, 0.0), -_FARTHEST, _FARTHEST))
+            values = np.where(tails, np.clip(far, -LARGEST, LARGEST), values)
     counts = frames.kind == COUNT
     if counts.any():
         u = location + scale * (np.log(quantile) - np.log1p(-quantile))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppl_jax.data.batches import Batch
-from ppl_jax.data.coordinates import CATEGORY, COUNT, FAMILY_NUMBERS
+from ppl_jax.data.coordinates import CATEGORY, COUNT, EMBEDDED_FAMILIES
 from ppl_jax.data.tokens import CallSites, fits
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn.affine import Affine
@@ -82,7 +82,7 @@ class ProposalModule(nn.Module):
         self.observer = Observer(config.observed, config.modules, config.observation_dim)
         self.core = make_core(config.core)
         self.addresses = self.param("addresses", small, (config.capacity, _ADDRESS))
-        self.families = self.param("families", small, (len(FAMILY_NUMBERS), _FAMILY))
+        self.families = self.param("families", small, (EMBEDDED_FAMILIES, _FAMILY))
         self.instances = self.param("instances", small, (_COUNTED, _COUNTER))
         self.elements = self.param("elements", small, (_COUNTED, _COUNTER))
         self.previous = Affine(_PREVIOUS)
@@ -148,7 +148,7 @@ class ProposalModule(nn.Module):
                 address,
                 embedded * wanted,
                 previous,
-                self.families[family],
+                self.families[jnp.where(family < EMBEDDED_FAMILIES, family, 0)],
                 *counters,
                 0.3 * jnp.clip(place, -10.0, 10.0),
             ],

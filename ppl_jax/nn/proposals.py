@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import i0e, ndtr
 
-from ppl_jax.data.coordinates import CATEGORY, CIRCLE, COUNT, LINE, LOGARITHM
+from ppl_jax.data.coordinates import CATEGORY, CIRCLE, COUNT, LINE, LOGARITHM, TAILS
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 LOG_2PI = math.log(2.0 * math.pi)
@@ -78,7 +78,7 @@ def log_density(raw: jax.Array, batch: Any, components: int, kinds: tuple[int, .
         logits, locations, scales = mixture(raw, batch.kind, batch.bounds, components)
         u = batch.u[..., None]
         terms = jnp.zeros_like(logits)
-        if LINE in kinds or LOGARITHM in kinds:
+        if {LINE, LOGARITHM, TAILS}.intersection(kinds):
             z = (u - locations) / scales
             normal = -0.5 * z * z - HALF_LOG_2PI - jnp.log(scales)
             if LINE in kinds:
@@ -90,6 +90,8 @@ def log_density(raw: jax.Array, batch: Any, components: int, kinds: tuple[int, .
             terms = jnp.where((batch.kind == CIRCLE)[..., None], _log_von_mises(u, locations, scales, batch), terms)
         density = jax.nn.logsumexp(terms + jax.nn.log_softmax(logits), axis=-1)
         mixed = (batch.kind == LINE) | (batch.kind == LOGARITHM) | (batch.kind == COUNT) | (batch.kind == CIRCLE)
+        if TAILS in kinds:
+            mixed = mixed | (batch.kind == TAILS)
         result = jnp.where(mixed, density, result)
     if CATEGORY in kinds:
         width = batch.log_probs.shape[-1]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 from scipy import stats
 
@@ -31,6 +32,23 @@ PARAMETERS: dict[str, list[tuple]] = {
     "TruncatedNormal": [(0.0, 1.0, -1.0, 2.0), (3.0, 2.0, -INF, 2.0), (0.0, 1.0, 0.0, INF), (0.0, 1.0, 5.0, 6.0),
                         (0.0, 1.0, -7.5, -7.0), (0.0, 1.0, 9.0, INF), (0.0, 1.0, -INF, -20.0), (1.0, 0.1, 4.0, 4.5),
                         (0.0, 1.0, -12.0, -11.99), (0.0, 1.0, -INF, INF), (0.0, 1.0, 2.0, 2.001)],
+    "NegativeBinomial": [(1.0, 0.5), (0.01, 0.3), (3.5, 0.0), (5.0, 0.99), (40.0, 0.2), (2e3, 1e-3)],
+    "NegativeBinomial2": [(0.0, 1.0), (3.0, 0.1), (4.0, 4.0), (1e-9, 2.0), (250.0, 0.5), (60.0, 16.0), (1e3, 1e3)],
+    "BetaBinomial": [(1.0, 1.0, 10.0), (2.0, 0.5, 30.0), (0.1, 0.2, 12.0), (5.0, 5.0, 0.0), (300.0, 700.0, 100.0),
+                     (15.9, 16.1, 1000.0)],
+    "Geometric": [(0.3,), (1.0,), (1e-6,), (0.999,)],
+    "Hypergeometric": [(50.0, 20.0, 10.0), (10.0, 7.0, 8.0), (5.0, 2.0, 0.0), (5.0, 5.0, 3.0), (5.0, 0.0, 3.0),
+                       (1000.0, 3.0, 400.0), (1000.0, 600.0, 700.0), (1e5, 3e4, 2e3)],
+    "StudentT": [(3.0, 0.0, 1.0), (1.0, 2.0, 0.1), (0.3, 0.0, 1.0), (1.5, -1e3, 20.0), (31.9, 0.0, 1.0),
+                 (1e6, 1.0, 2.0)],
+    "Cauchy": [(0.0, 1.0), (-5.0, 1e-3), (1e6, 1e4)],
+    "HalfCauchy": [(1.0,), (1e-4,), (3e5,)],
+    "HalfNormal": [(1.0,), (1e-4,), (3e5,)],
+    "Laplace": [(0.0, 1.0), (-5.0, 1e-3), (1e6, 1e4)],
+    "Logistic": [(0.0, 1.0), (-5.0, 1e-3), (1e6, 1e4)],
+    "Gumbel": [(0.0, 1.0), (-5.0, 1e-3), (1e6, 1e4)],
+    "InverseGamma": [(1.0, 1.0), (2.5, 0.1), (0.5, 3.0), (400.0, 7.0)],
+    "Pareto": [(1.0, 3.0), (0.1, 0.5), (200.0, 1.5), (2.0, 80.0)],
     "VonMises": [(0.0, 1.0), (1.0, 1e-6), (-3.0, 0.3), (3.1, 4.0), (0.5, 50.0), (-1.0, 1e4), (0.0, 1e8)],
 }  # fmt: skip
 
@@ -49,7 +67,18 @@ SUPPORTS: dict[str, Callable[..., tuple[float, float]]] = {
     "Weibull": lambda scale, concentration: (0.0, INF),
     "TruncatedNormal": lambda loc, scale, low, high: (low, high),
     "VonMises": lambda loc, concentration: (-math.pi, math.pi),
-}
+    "NegativeBinomial": lambda total_count, probs: (0.0, INF),
+    "NegativeBinomial2": lambda mean, concentration: (0.0, INF),
+    "BetaBinomial": lambda a, b, total_count: (0.0, total_count),
+    "Geometric": lambda probs: (0.0, INF),
+    "Hypergeometric": lambda population, successes, draws: (
+        max(0.0, draws - population + successes), min(successes, draws)
+    ),
+    "HalfCauchy": lambda scale: (0.0, INF),
+    "HalfNormal": lambda scale: (0.0, INF),
+    "InverseGamma": lambda concentration, rate: (0.0, INF),
+    "Pareto": lambda scale, alpha: (scale, INF),
+}  # fmt: skip
 
 #: How many values every case is compared at; a fixed number, so that JAX compiles once a family.
 NUM_PROBES = 48
@@ -73,12 +102,55 @@ def twin(family: str, parameters: tuple) -> Any:
         "Binomial": stats.binom,
         "Weibull": lambda scale, concentration: stats.weibull_min(concentration, scale=scale),
         "VonMises": lambda loc, concentration: stats.vonmises(concentration, loc=loc),
+        "NegativeBinomial": lambda total_count, probs: stats.nbinom(total_count, 1.0 - probs),
+        "NegativeBinomial2": lambda mean, concentration: stats.nbinom(
+            concentration, concentration / (concentration + mean)
+        ),
+        "BetaBinomial": lambda a, b, total_count: stats.betabinom(total_count, a, b),
+        "Geometric": lambda probs: stats.geom(probs, loc=-1),
+        "Hypergeometric": stats.hypergeom,
+        "StudentT": stats.t,
+        "Cauchy": stats.cauchy,
+        "HalfCauchy": lambda scale: stats.halfcauchy(scale=scale),
+        "HalfNormal": lambda scale: stats.halfnorm(scale=scale),
+        "Laplace": stats.laplace,
+        "Logistic": stats.logistic,
+        "Gumbel": stats.gumbel_r,
+        "InverseGamma": lambda concentration, rate: stats.invgamma(concentration, scale=rate),
+        "Pareto": lambda scale, alpha: stats.pareto(alpha, scale=scale),
     }
     return frozen[family](*parameters)
 
 
+def _student_t(x: mp.mpf, df: float, loc: float, scale: float) -> mp.mpf:
+    half = mp.mpf(df) / 2
+    norm = mp.loggamma(half + 0.5) - mp.loggamma(half) - mp.log(mp.pi * df) / 2 - mp.log(scale)
+    return norm - (half + 0.5) * mp.log1p(((x - loc) / scale) ** 2 / df)
+
+
+#: Densities in mpmath, of families for which scipy has none far out: it takes the logarithm of a density that is 0.
+EXACT: dict[str, Callable[..., Any]] = {
+    "StudentT": _student_t,
+    "HalfCauchy": lambda x, scale: mp.log(2 / mp.pi / scale) - mp.log1p((x / scale) ** 2),
+    "Laplace": lambda x, loc, scale: -abs(x - loc) / scale - mp.log(2 * scale),
+    "Logistic": lambda x, loc, scale: (
+        -abs(x - loc) / scale - 2 * mp.log1p(mp.exp(-abs(x - loc) / scale)) - mp.log(scale)
+    ),
+    "Gumbel": lambda x, loc, scale: -(x - loc) / scale - mp.exp(-max((x - loc) / scale, mp.mpf(-1e6))) - mp.log(scale),
+    "Pareto": lambda x, scale, alpha: mp.log(alpha) + alpha * mp.log(scale) - (alpha + 1) * mp.log(x),
+}
+
+
 def log_prob(family: str, parameters: tuple, values: np.ndarray) -> np.ndarray:
     """scipy's log density or mass, with scipy's own exceptions to the rule "-inf outside the support" undone."""
+    low, high = SUPPORTS.get(family, lambda *_: (-INF, INF))(*parameters)
+    inside = (values >= low) & (values <= high) & np.isfinite(values)
+    if family in EXACT:
+        exact, pairs = EXACT[family], zip(values.tolist(), inside, strict=True)
+        numbers = [exact(mp.mpf(value), *parameters) if within else -INF for value, within in pairs]
+        return np.array([float(number) if number > -1.7e308 else -INF for number in numbers])
+    if getattr(d, family).discrete:
+        inside &= values == np.floor(values)
     law = twin(family, parameters)
     with np.errstate(all="ignore"):
         if hasattr(law.dist, "logpmf"):
@@ -87,8 +159,7 @@ def log_prob(family: str, parameters: tuple, values: np.ndarray) -> np.ndarray:
             expected = law.logpdf(values)
     # scipy repeats the von Mises density on the whole line, gives NaN at infinite values of some families, and misses
     # values that its standardisation rounds into the support.
-    low, high = SUPPORTS.get(family, lambda *_: (-INF, INF))(*parameters)
-    return np.where((values >= low) & (values <= high) & np.isfinite(values), expected, -np.inf)
+    return np.where(inside, expected, -np.inf)
 
 
 def probes(family: Any, parameters: tuple) -> np.ndarray:
@@ -106,7 +177,8 @@ def probes(family: Any, parameters: tuple) -> np.ndarray:
     else:
         values = np.concatenate([quantiles, bounds, beyond])
     values = np.resize(values, NUM_PROBES)
-    # scipy loses its digits at subnormal values, and XLA reads them as 0.
+    # scipy loses its digits at subnormal values, and XLA reads them as 0; the largest may overflow.
+    values = np.where(np.isfinite(values), np.clip(values, -1e307, 1e307), values)
     return np.where((values != 0.0) & (np.abs(values) < 1e-307), np.copysign(1e-307, values), values)
 
 

@@ -23,6 +23,8 @@ def test_mean_and_variance(family, parameters):
     if family is d.TruncatedNormal:  # the moments are scipy's own
         assert parameters[2] <= distribution.mean <= parameters[3] and distribution.variance > 0.0
         return
+    if family in (d.Cauchy, d.StudentT, d.HalfCauchy, d.InverseGamma, d.Pareto, d.NegativeBinomial2):
+        return  # see test_more_moments
     assert agree(distribution.mean / law.mean() if law.mean() else distribution.mean, 1.0 if law.mean() else 0.0, 1e-9)
     if math.isfinite(law.var()):
         ratio = distribution.variance / law.var() if law.var() else 1.0 + distribution.variance
@@ -38,7 +40,8 @@ def test_moments_of_arrays_have_the_shape_of_a_value(family, parameters):
     one = family(*parameters)
     for moment in ("mean", "variance", "stddev"):
         assert np.shape(getattr(distribution, moment)) == expected
-        assert agree(getattr(distribution, moment), np.broadcast_to(getattr(one, moment), expected), 1e-9)
+        found, single = np.asarray(getattr(distribution, moment)), getattr(one, moment)
+        assert agree(found, np.broadcast_to(single, expected), 1e-9) or np.isnan(found).all() == np.isnan(single)
 
 
 @CASE
@@ -57,6 +60,11 @@ INFLATING = [
     d.Mixture([0.5, 0.5], [d.Normal(0.0, 1.0), d.Normal(3.0, 1.0)]),
     d.MultivariateNormal([0.0, 1.0], [[1.0, 0.0], [0.5, 1.0]]),
     d.Normal(np.zeros(3), np.ones(3)),
+    d.StudentT(5.0, 1.0, 2.0),
+    d.HalfNormal(2.0),
+    d.Laplace(1.0, 2.0),
+    d.Logistic(1.0, 2.0),
+    d.Gumbel(1.0, 2.0),
 ]
 
 
@@ -74,7 +82,7 @@ def test_inflated_keeps_the_support(family, parameters):
     distribution = family(*parameters)
     wider = distribution.inflated(3.0)
     assert wider.support == distribution.support
-    assert wider.variance >= distribution.variance * (1.0 - 1e-9)
+    assert wider.variance >= distribution.variance * (1.0 - 1e-9) or math.isnan(distribution.variance)
 
 
 def test_inflation_forbids_what_was_impossible():

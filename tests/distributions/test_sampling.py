@@ -32,6 +32,9 @@ MORE = [
     (d.TruncatedNormal, (0.0, 1.0, 7.99, INF)), (d.TruncatedNormal, (0.0, 1.0, 8.01, INF)),
     (d.TruncatedNormal, (0.0, 1.0, 8.01, 8.02)), (d.TruncatedNormal, (0.0, 1.0, -9.0, -8.5)),
     (d.TruncatedNormal, (0.0, 1.0, -1e-3, 5.0)), (d.TruncatedNormal, (0.0, 1.0, 30.0, 31.0)),
+    (d.NegativeBinomial2, (1e5, 0.01)), (d.NegativeBinomial2, (3.0, 1e9)), (d.BetaBinomial, (0.01, 0.02, 100.0)),
+    (d.Hypergeometric, (1e6, 5e5, 5e5)), (d.Hypergeometric, (2.0**31, 2.0**30, 100.0)), (d.StudentT, (0.05, 0.0, 1.0)),
+    (d.InverseGamma, (0.01, 1.0)), (d.Pareto, (1.0, 0.01)),
     (d.VonMises, (0.0, 1e-9)), (d.VonMises, (2.0, 0.05)), (d.VonMises, (0.0, 2e3)), (d.VonMises, (0.0, 1e6)),
 ]  # fmt: skip
 
@@ -182,6 +185,13 @@ def test_categorical_of_totals_near_the_smallest_number():
         d.VonMises(0.0, 5e-324), d.VonMises(3.0, 1e16), d.VonMises(-3.0, 1e200), d.VonMises(1e6, 3.0),
         d.TruncatedNormal(0.0, 1.0, 1e100, INF), d.TruncatedNormal(0.0, 1.0, 20.0, np.nextafter(20.0, 21.0)),
         d.TruncatedNormal(0.0, 1.0, -50.0, -50.0 + 1e-9), d.TruncatedNormal(0.0, 1.0, -1e-300, INF),
+        d.StudentT(1e-300, 0.0, 1.0), d.StudentT(1e300, 0.0, 1e300), d.Cauchy(0.0, 1e300), d.HalfCauchy(1e308),
+        d.HalfNormal(1.7e308), d.InverseGamma(5e-324, 1.0), d.InverseGamma(1.0, 1e-300), d.InverseGamma(1e300, 1.0),
+        d.Pareto(1e300, 1e-3), d.Pareto(1.0, 5e-324), d.Geometric(1e-300), d.Geometric(1.0),
+        d.NegativeBinomial2(2.0**53, 0.01), d.NegativeBinomial2(1.0, 1e-300), d.NegativeBinomial2(1.0, 1e300),
+        d.NegativeBinomial(1e-300, 1.0 - 2.0**-53), d.BetaBinomial(5e-324, 5e-324, 2.0**53),
+        d.BetaBinomial(1e300, 1e300, 2.0**53), d.Hypergeometric(2.0**31, 2.0**31, 2.0**31),
+        d.Hypergeometric(2.0**31, 2.0**30, 2.0**30), d.ZeroInflatedPoisson(1.0, 1e15), d.ZeroInflatedPoisson(0.0, 0.0),
         d.Poisson(1e15), d.Binomial(2.0**53, 0.3), d.Binomial(2.0**53, 1e-15), d.Uniform(1e16, 1e16 + 2.0),
     ],
     ids=repr,
