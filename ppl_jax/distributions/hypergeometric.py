@@ -42,8 +42,7 @@ class Hypergeometric(Elementwise):
         low, high = max(0.0, draws - rest), min(successes, draws)
         if low == high:
             return int(low)
-        mode = math.floor((draws + 1.0) * (successes + 1.0) / (population + 2.0))
-        mode = min(max(mode, low), high)
+        mode = min(max(float(math.floor((draws + 1.0) * (successes + 1.0) / (population + 2.0))), low), high)
 
         def log_weight(k: float) -> float:
             return -(
@@ -98,7 +97,7 @@ class Hypergeometric(Elementwise):
         parts = self.population, self.successes, self.draws
         xp: Any = np
         if any(is_tracer(part) for part in parts):
-            import jax.numpy as xp  # type: ignore[no-redef]
+            import jax.numpy as xp
         population, successes, draws = parts
         low = xp.maximum(0.0, draws - (population - successes))
         return _whole(low), _whole(xp.minimum(successes, draws))

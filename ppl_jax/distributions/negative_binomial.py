@@ -143,7 +143,7 @@ class NegativeBinomial2(Elementwise):
         require_positive("NegativeBinomial2", "concentration", concentration)
         self.concentration = concentration
         self._broadcast(mean, concentration)
-        self.mean = mean if self._floats is not None or is_tracer(mean) else _spread(mean, self.shape)
+        self.mean = mean if self._floats is not None or is_tracer(mean) else _spread(mean, self.shape)  # type: ignore[misc]
 
     @staticmethod
     def _draw(uniform: Any, mean: float, concentration: float) -> int:

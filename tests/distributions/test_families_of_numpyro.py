@@ -18,6 +18,7 @@ from scipy_twins import agree
 from ppl_jax import distributions as d
 from ppl_jax.distributions.device import draw
 from ppl_jax.distributions.from_numpyro import NumpyroDistribution, from_numpyro
+from ppl_jax.distributions.layouts import rebuild
 from ppl_jax.errors import ParameterError
 from ppl_jax.streams import Stream
 
@@ -320,3 +321,9 @@ def test_numpyros_class_is_ours(theirs, ours):
     assert agree(np.sum(found.log_prob(value)), np.sum(np.asarray(theirs.log_prob(value))), 1e-4)
     again = from_numpyro(ours.to_numpyro()) if type(ours) is not d.Hypergeometric else ours
     assert type(again) is type(ours) and not isinstance(again, NumpyroDistribution)
+
+
+def test_what_was_stored_before_the_families_were_ours_can_be_read():
+    earlier = rebuild(("numpyro.StudentT(df,loc,scale)", (), (), ()), [3.0, 1.0, 2.0])
+    assert isinstance(earlier, NumpyroDistribution)
+    assert agree(earlier.log_prob(0.5), d.StudentT(3.0, 1.0, 2.0).log_prob(0.5))
