@@ -77,6 +77,11 @@ def is_own(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
 
+def is_library(file: str) -> bool:
+    """Whether a file is one of the standard library or of an installed package, this one apart."""
+    return file.startswith((*_LIBRARIES, "<frozen")) and not is_own(file)
+
+
 class _Position(NamedTuple):
     """A place in a file: line from 1, column in bytes from 0."""
 

@@ -56,6 +56,8 @@ def forward(kind: str, distribution: Any, value: Any, name: str) -> Any:
     import jax.numpy as jnp
     import numpyro
 
+    from ppl_jax.distributions.supports import has_moving_bounds, with_arrays
+
     name = _unused(name)
     if kind == FACTOR:
         numpyro.factor(name, distribution.log_factor)
@@ -67,7 +69,12 @@ def forward(kind: str, distribution: Any, value: Any, name: str) -> Any:
         value = check_value(Site(kind, distribution, value, name, name, False, True), value)
         value = jnp.asarray(value, dtype=jnp.result_type(int if distribution.discrete else float))
     twin = distribution.to_numpyro()
-    drawn = numpyro.sample(name, twin.to_event(len(twin.batch_shape)), obs=value)
+    if value is None and has_moving_bounds(twin):
+        # Shown as arrays and not as one event, or numpyro would take the bounds of one execution for those of all.
+        twin = with_arrays(distribution).to_numpyro()
+    else:
+        twin = twin.to_event(len(twin.batch_shape))
+    drawn = numpyro.sample(name, twin, obs=value)
     if kind == OBSERVE:
         _check_support(distribution, drawn, name)
     return drawn

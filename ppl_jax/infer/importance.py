@@ -16,6 +16,7 @@ from ppl_jax.execution import handlers_in_force
 from ppl_jax.handlers import inflate, propose
 from ppl_jax.infer.host import Job, run_on_host
 from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.reproducible import warn_if_irreproducible
 from ppl_jax.infer.runs import (
     check_count,
     check_exponent,
@@ -54,8 +55,9 @@ def prior(
       observations: name -> value to put in place of simulated data; nothing is weighed.
       seed: integer in [0, 2**64); None for a fresh one. Execution i depends on (seed, i) alone.
       backend: "host" runs Python; "jax" runs batches under jit(vmap), for models that JAX can trace; "auto" tries JAX
-        once when there are at least 10,000 executions, and stays on the host where JAX's precision (float32, unless
-        ``jax_enable_x64`` is set) would not do. The two draw different numbers from the same seed.
+        once when there are at least 10,000 executions, and stays on the host unless some of them, repeated there,
+        agree: where JAX's precision (float32, unless ``jax_enable_x64`` is set) would not do, where the program has
+        randomness or state of its own, or makes text of what it draws. The two draw different numbers from one seed.
       num_workers: processes among which host executions are divided; does not change the result.
       path: a new folder to keep the traces in, memory-mapped; None keeps them in memory.
       progress: whether to show a progress bar.
@@ -160,6 +162,7 @@ def _run(
     conclude = partial(_conclude, job=job, evidence=evidence)
     with Progress(num_traces, "trace", progress) as bar:
         if batch_model is None:
+            warn_if_irreproducible(job, num_traces)
             produce = partial(run_on_host, job, num_traces, num_workers, progress=bar)
         else:
             produce = partial(_run_on_device, batch_model, job.seed, num_traces, bar)
@@ -194,7 +197,10 @@ def _run_guided(
 
 
 def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
-    """The compiled model where JAX is to run it, None where the host is; warns where JAX's precision will not do.
+    """The compiled model where JAX is to run it, None where the host is.
+
+    "auto" takes JAX where some executions, repeated on the host, show that both do the same; "jax" warns if they
+    do not.
 
     Raises:
       ValueError: an unknown name.
@@ -206,8 +212,8 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
         return None
     if not is_traceable(job.model):
         raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
-    from ppl_jax.infer.jax_backend import trace_structure  # only here is JAX needed
-    from ppl_jax.infer.precision import COMPARED, lost_precision
+    from ppl_jax.infer.agreement import examine, warn_of  # only here is JAX needed
+    from ppl_jax.infer.jax_backend import trace_structure
 
     try:
         batch_model = trace_structure(
@@ -221,12 +227,15 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
         if backend == "jax":
             raise
         return None
-    lost = lost_precision(*batch_model.run(job.seed, 0, COMPARED), job)
-    if lost is None:
+    finding = examine(batch_model, job)
+    if finding is None:
         return batch_model
-    if backend == "auto":
+    if backend == "auto" and finding.kind != "not compared":
         return None
-    warn_of_lost_precision(lost, "backend='host'")
+    if finding.kind == "precision":
+        warn_of_lost_precision(finding.text, "backend='host'")
+    elif finding.kind != "not compared" or backend == "auto":
+        warn_of(finding)
     return batch_model
 
 

@@ -47,7 +47,10 @@ class Program:
       places: where in the row the outputs go.
       objects: strings and the like, which all traces share.
       drawn: positions of the latents that were drawn or given, in order.
-      outputs: the outputs as a function of the inputs of one execution; it no longer runs the model.
+      moving: which of these, by number, have bounds that depend on other latents.
+      jaxpr: the traced program.
+      outputs: the outputs as a function of the inputs of one execution, and where the latents are given their log
+        density; it no longer runs the model.
       cost: how many numbers one execution computes.
     """
 
@@ -58,14 +61,17 @@ class Program:
         def outputs(*arguments: Any) -> tuple:
             execution, result = execute(*arguments)
             found.append((lay_out(row, execution, result), execution))
-            return tuple(row.outputs)
+            prior = () if execution.given is None else (jnp.asarray(execution.log_prior),)
+            return (*row.outputs, *prior)
 
         jaxpr = jax.make_jaxpr(outputs)(*inputs)
         self.layout, execution = found[0]
         self.drawn = tuple(execution.drawn)
+        self.moving = frozenset(execution.moving)
         self.template = np.array(row.numbers, dtype=np.float64)
         self.places = tuple(row.places)
         self.objects = row.objects
+        self.jaxpr = jaxpr
         self.outputs = jaxpr_as_fun(jaxpr)
         self.cost = sum(variable.aval.size for equation in jaxpr.jaxpr.eqns for variable in equation.outvars)
 
@@ -100,6 +106,7 @@ class BatchModel:
     """A traced model: compiled at its first use, and then only executed.
 
     Attributes:
+      program: what the one run of the model showed.
       layout: RowLayout of every trace.
       latents: positions of the latents that are drawn, in order.
     """
@@ -118,25 +125,25 @@ class BatchModel:
 
         self._execute = execute
         first = jax.random.key(0, impl=IMPLEMENTATION), jax.ShapeDtypeStruct((), np.uint32)
-        self._program = Program(lambda *place: execute(place), *first)
-        self._compiled = jax.jit(partial(_run_chunk, self._program.outputs, self._program.chunk))
+        self.program = Program(lambda *place: execute(place), *first)
+        self._compiled = jax.jit(partial(_run_chunk, self.program.outputs, self.program.chunk))
         self._last: tuple[int, int, Columns] | None = None
         self._replayed: tuple[Program, Any] | None = None
 
     @property
     def layout(self) -> RowLayout:
-        return self._program.layout
+        return self.program.layout
 
     @property
     def latents(self) -> tuple[int, ...]:
-        return self._program.drawn
+        return self.program.drawn
 
     def run(self, seed: int, start: int, stop: int) -> tuple[TraceTable, np.ndarray]:
         """Executions ``start`` ... ``stop - 1`` of the run named ``seed``: their traces and log importance weights.
 
         Each depends on ``seed`` and its own number alone, bit for bit.
         """
-        program = self._program
+        program = self.program
         size = program.chunk
         rows = np.empty((stop - start, program.layout.width))
         chunks = range(start // size, -(-stop // size))
@@ -155,13 +162,15 @@ class BatchModel:
         """The outputs of one chunk, perhaps still being computed."""
         if self._last is not None and self._last[:2] == (seed, number):
             return self._last[2]
-        first = number * self._program.chunk
+        first = number * self.program.chunk
         return self._compiled(words(seed), *words(first))
 
-    def replay(self, values: Sequence[np.ndarray]) -> tuple[TraceTable, np.ndarray]:
+    def replay(self, values: Sequence[np.ndarray]) -> tuple[TraceTable, np.ndarray, np.ndarray]:
         """Traces in which the latents have given values: one array (n, *shape) for each of ``latents``.
 
-        Proposals are left out, so that the log weight of a trace is its log likelihood (tempered, if it is).
+        Returns:
+          The traces; their log weights (n,), which are log likelihoods, tempered if they are, since proposals are left
+          out; and the log densities (n,) of the latents.
         """
         if self._replayed is None:
             shapes = [jax.ShapeDtypeStruct(value.shape[1:], value.dtype) for value in values]
@@ -169,12 +178,13 @@ class BatchModel:
             self._replayed = program, jax.jit(jax.vmap(program.outputs))
         program, compiled = self._replayed
         count, size = len(values[0]), min(program.chunk, len(values[0]))
-        rows = np.empty((count, program.layout.width))
+        rows, log_priors = np.empty((count, program.layout.width)), np.empty(count)
         for start in range(0, count, size):
             low = min(start, count - size)  # the last chunk overlaps the one before it, so that nothing is recompiled
-            columns = compiled(*[jnp.asarray(value[low : low + size]) for value in values])
+            *columns, priors = compiled(*[jnp.asarray(value[low : low + size]) for value in values])
             program.fill(rows[low : low + size], [np.asarray(column) for column in columns])
-        return program.table(rows)
+            log_priors[low : low + size] = priors
+        return (*program.table(rows), log_priors)
 
 
 def words(number: int) -> jax.Array:

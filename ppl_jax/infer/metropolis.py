@@ -28,8 +28,10 @@ import numpy as np
 from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.chains import Steps, run_chain
+from ppl_jax.infer.host import Job
 from ppl_jax.infer.kernels import Kernel, named_kernel
 from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.reproducible import warn_if_irreproducible
 from ppl_jax.infer.runs import (
     check_count,
     check_exponent,
@@ -113,6 +115,10 @@ def metropolis_hastings(
         check_seed(seed),
         _check_share(proposal, proposal_share),
     )
+    run = Job(
+        settings.model, settings.observations, True, settings.likelihood_importance, settings.ambient, settings.seed
+    )
+    warn_if_irreproducible(run, num_traces)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]
     steps = chains * settings.burn_in + num_traces * settings.thinning
     with Progress(steps, "step", progress) as bar:

@@ -9,19 +9,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ppl_jax.distributions.layouts import is_discrete
 from ppl_jax.empirical import Empirical
-from ppl_jax.errors import NoLatentsError, SiteError, UnknownObservationError, UntraceableModelError
+from ppl_jax.errors import (
+    DegenerateWeightsError,
+    NoLatentsError,
+    SiteError,
+    UnknownObservationError,
+    UntraceableModelError,
+)
 from ppl_jax.execution import handlers_in_force
-from ppl_jax.infer.host import Job
-from ppl_jax.infer.runs import check_count, check_model, check_observations, warn_of_lost_precision
+from ppl_jax.infer.host import Job, write_execution
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.runs import (
+    INSPECTED,
+    blame,
+    check_count,
+    check_model,
+    check_observations,
+    warn_of_interruption,
+    warn_of_lost_precision,
+)
 from ppl_jax.models import is_traceable
 from ppl_jax.primitives import FACTOR, TAG
-from ppl_jax.streams import check_seed
+from ppl_jax.storage import TraceTable, TraceWriter
+from ppl_jax.streams import check_seed, streams
 
 
 def nuts(
@@ -41,8 +58,7 @@ def nuts(
     """Hamiltonian Monte Carlo with the No-U-Turn criterion: the engine for continuous models of fixed structure.
 
     Runs in float32 unless ``jax_enable_x64`` is set. Latents without control move too; proposals are not used. One
-    run at a time per process: numpyro's stack of handlers is global. Ctrl-C ends it without traces, because numpyro
-    computes them in one piece.
+    run at a time per process: numpyro's stack of handlers is global.
 
     Args:
       model: a callable without arguments that JAX can trace, or a numpyro model.
@@ -65,7 +81,8 @@ def nuts(
       NoLatentsError: the model has no latents, or they are all fixed.
       SiteError: a latent is discrete.
       UnknownObservationError: no site has a name given in ``observations``.
-      DegenerateWeightsError: no starting point of non-zero density was found.
+      DegenerateWeightsError: no starting point of non-zero density was found (names the site where the data are
+        impossible), or a trace has none.
 
     Source: Hoffman & Gelman, "The No-U-Turn Sampler", JMLR 15 (2014), in numpyro's iterative form.
     """
@@ -77,39 +94,88 @@ def nuts(
         raise ValueError(f"target_accept must lie strictly between 0 and 1, got {target_accept!r}.")
     observations, seed = check_observations(observations), check_seed(seed)
 
-    from ppl_jax.infer.hamiltonian import sample_chains, target  # only here is JAX needed
+    from ppl_jax.infer.agreement import changed_between_tracings, compare, warn_of  # only here is JAX needed
+    from ppl_jax.infer.hamiltonian import sample_chains, target
     from ppl_jax.infer.jax_backend import trace_structure
-    from ppl_jax.infer.precision import lost_precision
+    from ppl_jax.infer.precision import COMPARED
 
     model, ambient = check_model(model), handlers_in_force()
     if not is_traceable(model):
         raise UntraceableModelError(f"JAX cannot trace {model!r}: it is in another process. Use metropolis_hastings.")
     batch_model = trace_structure(model, observations, score=True, ambient=ambient)
     _check_sites(batch_model, observations)
+    job = Job(model, observations, True, 1.0, ambient, seed)
+    finding = changed_between_tracings(batch_model, job)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]
-    values, divergent = sample_chains(
-        target(model, observations, ambient),
-        lengths,
-        burn_in=burn_in,
-        thinning=thinning,
-        seed=seed,
-        progress=progress,
-        target_accept_prob=target_accept,
-        max_tree_depth=depth,
-        dense_mass=dense_mass,
-    )
-    if divergent:
+    with Progress(burn_in + lengths[0] * thinning, "step", progress) as bar:
+        try:
+            sampled = sample_chains(
+                target(model, observations, ambient, batch_model.program.moving),
+                lengths,
+                burn_in=burn_in,
+                thinning=thinning,
+                seed=seed,
+                progress=bar,
+                target_accept_prob=target_accept,
+                max_tree_depth=depth,
+                dense_mass=dense_mass,
+            )
+        except RuntimeError as error:
+            if "initial parameters" not in str(error):
+                raise
+            raise _no_start(job) from error
+    if sampled is None:
+        raise KeyboardInterrupt
+    table, log_weights, log_priors = batch_model.replay(sampled.values)
+    posterior = Empirical(table, num_chains=chains if sampled.lengths == lengths else 1)
+    if sum(sampled.lengths) < num_traces:
+        warn_of_interruption(len(table))
+    if sampled.divergent:
         warnings.warn(
-            f"{divergent} of {num_traces} NUTS steps diverged, so parts of the posterior may be missing. Raise "
+            f"{sampled.divergent} of {len(table)} NUTS steps diverged, so parts of the posterior may be missing. Raise "
             "target_accept, or write the model in other variables (a 'non-centred' parametrisation).",
             UserWarning,
             stacklevel=2,
         )
-    table, log_weights = batch_model.replay(values)
-    lost = lost_precision(table, log_weights, Job(model, observations, True, 1.0, ambient, seed))
-    if lost is not None:
-        warn_of_lost_precision(lost, "metropolis_hastings")
-    return Empirical(table, num_chains=chains)
+    impossible = np.flatnonzero(~np.isfinite(log_priors + log_weights))
+    if impossible.size:
+        raise _impossible(table, impossible, posterior)
+    finding = finding or compare(table[:COMPARED], log_weights[:COMPARED], job)
+    if finding is not None and finding.kind == "precision":
+        warn_of_lost_precision(finding.text, "metropolis_hastings")
+    elif finding is not None and finding.kind != "not compared":
+        warn_of(finding, "metropolis_hastings")
+    return posterior
+
+
+def _no_start(job: Job) -> DegenerateWeightsError:
+    """The error of a run that found no starting point; names the sites where the data are impossible, if they are."""
+    writer = TraceWriter()
+    with suppress(Exception):  # a model written for JAX alone; the error is about something else
+        for rng in streams(job.seed, 0, INSPECTED):
+            write_execution(job, rng, writer)
+    table, log_weights = writer.finish()
+    if len(table) and np.all(log_weights == -np.inf):
+        return DegenerateWeightsError(
+            f"NUTS found no starting point of non-zero density. {blame(table)} Check the observed values and the "
+            "supports of their distributions."
+        )
+    return DegenerateWeightsError(
+        "NUTS found no starting point where the density and its gradient are finite, although the data are possible. "
+        "Look for a function without a finite gradient (a square root at 0, a division by 0, an infinite parameter), "
+        "or use metropolis_hastings."
+    )
+
+
+def _impossible(table: TraceTable, numbers: np.ndarray, finished: Empirical) -> DegenerateWeightsError:
+    """The error of a run with traces of zero density, which no chain may visit."""
+    error = DegenerateWeightsError(
+        f"{numbers.size} of {len(table)} traces of NUTS have a density that is zero or not a number, the first is "
+        f"trace {numbers[0]}. {blame(table.take(numbers))} Its density and its gradient do not belong together there: "
+        "write the model so that its supports do not jump, or use metropolis_hastings."
+    )
+    error.finished = finished
+    return error
 
 
 def _check_sites(batch_model: Any, observations: Mapping[str, Any]) -> None:

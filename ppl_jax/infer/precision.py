@@ -16,7 +16,6 @@ from ppl_jax.errors import describe_site
 from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.host import Job
 from ppl_jax.primitives import Site
-from ppl_jax.storage import TraceTable
 from ppl_jax.streams import Stream
 from ppl_jax.traces import Trace
 
@@ -25,7 +24,7 @@ _WEIGHT_ERROR = 0.02  # of a log weight: less than what a few thousand samples t
 _GRAIN = 1e-2  # distance of neighbouring numbers, in standard deviations of a draw
 
 
-class _Repeated(Execution):
+class Repeated(Execution):
     """An execution that takes its draws from a trace of the device; ``lost`` says where their grain is too coarse."""
 
     __slots__ = ("lost", "trace")
@@ -71,28 +70,25 @@ def is_coarse(distribution: Any, value: Any) -> bool:
     return bool(np.any(known & coarse))
 
 
-def lost_precision(table: TraceTable, log_weights: np.ndarray, job: Job) -> str | None:
-    """What the device computed too roughly in the first traces of a table; None if nothing was found.
+def repeat(job: Job, trace: Trace) -> tuple[Repeated, Trace]:
+    """The host's execution with the values that JAX drew in ``trace``, and its own trace.
 
-    Args:
-      table: traces that JAX made of ``job``.
-      log_weights: of these, float64 (n,).
-      job: the model, its observations and handlers.
+    Raises:
+      Exception: whatever the model raises; IndexError where it makes more statements than the trace has.
+    """
+    execution = Repeated(job, trace)
+    return execution, execute(execution, job.model, job.ambient)
+
+
+def lost_in(execution: Repeated, log_weight: float) -> str | None:
+    """What JAX computed too roughly in an execution, whose log weight it gave as ``log_weight``; None if nothing.
 
     Returns:
-      The end of a sentence, for a person. None also where the host cannot run the model, so that nothing is known.
+      The end of a sentence, for a person.
     """
-    for trace, log_weight in zip(table[:COMPARED], log_weights[:COMPARED].tolist(), strict=True):
-        execution = _Repeated(job, trace)
-        try:
-            execute(execution, job.model, job.ambient)
-        except Exception:  # of a model written for JAX alone, whatever it raises
-            return None
-        if len(execution.sites) != len(trace.sites):
-            return None
-        if execution.lost is not None:
-            return execution.lost
-        exact = execution.log_weight
-        if np.isfinite(exact) and not abs(log_weight - exact) <= _WEIGHT_ERROR:
-            return f"the log weight of a trace is {exact:.6g} and came out as {log_weight:.6g}"
+    if execution.lost is not None:
+        return execution.lost
+    exact = execution.log_weight
+    if np.isfinite(exact) and not abs(log_weight - exact) <= _WEIGHT_ERROR:
+        return f"the log weight of a trace is {exact:.6g} and came out as {log_weight:.6g}"
     return None

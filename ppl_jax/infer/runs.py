@@ -105,16 +105,21 @@ def gather(
     except KeyboardInterrupt:
         if len(writer) == 0:
             raise
-        warnings.warn(
-            f"Interrupted: returning the {len(writer)} traces that were finished.",
-            InterruptedRunWarning,
-            stacklevel=callers_level(),
-        )
+        warn_of_interruption(len(writer))
     except PPLError as error:
         if error.finished is None and len(writer):
             error.finished = _concluded(writer, conclude)
         raise
     return conclude(writer)
+
+
+def warn_of_interruption(finished: int) -> None:
+    """Warns that a run that was ended by Ctrl-C returns less than it was to."""
+    warnings.warn(
+        f"Interrupted: returning the {finished} traces that were finished.",
+        InterruptedRunWarning,
+        stacklevel=callers_level(),
+    )
 
 
 def _concluded(writer: TraceWriter, conclude: Callable[[TraceWriter], Empirical]) -> Any:
@@ -189,7 +194,7 @@ def check_weights(table: TraceTable, log_weights: np.ndarray, finished: Any = No
         )
     elif np.all(log_weights == -np.inf):
         error = DegenerateWeightsError(
-            f"All {len(log_weights)} importance weights are zero. {_blame(table)} Check the observed values, widen the "
+            f"All {len(log_weights)} importance weights are zero. {blame(table)} Check the observed values, widen the "
             "prior or the likelihood, or use more traces."
         )
     else:
@@ -202,7 +207,7 @@ def _density(site: Site | None) -> str:
     return f"log density {site.log_prob} of {site.value!r} under {site.distribution!r}" if site else "weights cancel"
 
 
-def _blame(table: TraceTable) -> str:
+def blame(table: TraceTable) -> str:
     """Which sites have density zero in the first traces, and one example."""
     blamed: Counter[str] = Counter()
     example = ""

@@ -25,6 +25,7 @@ from ppl_jax.errors import ModelError, describe_site
 from ppl_jax.execution import Execution, execute, handlers_in_force
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.reproducible import warn_if_irreproducible
 from ppl_jax.infer.runs import (
     check_count,
     check_model,
@@ -78,6 +79,7 @@ def smc(
         raise ValueError(f"ess_threshold must be in [0, 1], got {ess_threshold!r}.")
     job = Job(check_model(model), check_observations(observations), True, 1.0, handlers_in_force(), check_seed(seed))
     number = check_count("num_traces", num_traces)
+    warn_if_irreproducible(job, number)
     evidence: list[float] = []
     with Progress(number, "particle", progress) as bar:
         produce = partial(_run, job, number, ess_threshold, bar, evidence)

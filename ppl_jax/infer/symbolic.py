@@ -19,8 +19,10 @@ from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.delta import Delta
 from ppl_jax.distributions.device import draw
 from ppl_jax.distributions.mixture import Mixture
+from ppl_jax.distributions.supports import has_moving_bounds, is_traced
 from ppl_jax.errors import ObservationError, PPLError, UntraceableModelError, describe_scope
 from ppl_jax.execution import Execution, progress_of
+from ppl_jax.infer.traced_text import TracedTextError, refusing_text
 from ppl_jax.primitives import FACTOR, TAG, Site, run_under
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
 from ppl_jax.storage.templates import BOOL, FLOAT, INT, flatten
@@ -57,7 +59,7 @@ class SymbolicExecution(Execution):
       given: values of the latents in the order in which they are met; None to draw them.
     """
 
-    __slots__ = ("drawn", "given", "place")
+    __slots__ = ("drawn", "given", "log_prior", "moving", "place")
     log_weight: Any
 
     def __init__(
@@ -72,6 +74,8 @@ class SymbolicExecution(Execution):
         self.place = place
         self.given = None if given is None else iter(given)
         self.drawn: list[int] = []  # positions of the latents that were drawn or given
+        self.moving: set[int] = set()  # which of these, by number, have bounds that depend on others
+        self.log_prior: Any = 0.0  # log density of the given latents
 
     def process(self, site: Site) -> None:
         super().process(site)
@@ -97,10 +101,13 @@ class SymbolicExecution(Execution):
             site.proposal = None
             site.value = site.distribution.value
             return
+        if is_traced(site.distribution) and has_moving_bounds(site.distribution.to_numpyro()):
+            self.moving.add(len(self.drawn))
         self.drawn.append(len(self.sites) - 1)
         if self.given is not None:
             site.proposal = None
             site.value = next(self.given)
+            self.log_prior = self.log_prior + site.log_prob
             return
         site.value = self.fresh(site.proposal or site.distribution)
         self.settle_fixed(site)
@@ -227,7 +234,11 @@ def run_symbolically(execution: SymbolicExecution, model: Callable[[], Any], amb
       UntraceableModelError: anything else that went wrong, with the original as its cause.
     """
     try:
-        return run_under(execution, model, ambient)
+        with refusing_text() as places:
+            result = run_under(execution, model, ambient)
+        if places:  # the program caught the error, as logging does
+            raise TracedTextError(places[0])
+        return result
     except ObservationError:
         raise
     except Exception as error:
@@ -238,7 +249,8 @@ def untraceable(error: Exception, execution: SymbolicExecution) -> UntraceableMo
     """The error that says where tracing failed, and why in short."""
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), "")
     if not reason:
-        reason = str(error).split("\n")[0] if isinstance(error, PPLError) else f"{type(error).__name__}: {error}"
+        plain = isinstance(error, (PPLError, TracedTextError))
+        reason = str(error).split("\n")[0] if plain else f"{type(error).__name__}: {error}"
         reason = reason.removesuffix(".")
     return UntraceableModelError(
         f"JAX cannot trace this model: {reason}. It happened in {error_site(_own(error))}, {progress_of(execution)}. "

@@ -79,7 +79,7 @@ def test_prior_moments():
 
 
 def test_a_run_does_not_depend_on_how_it_is_divided(gum_model, rich_model):
-    for model, stop in ((gum_model, 40_000), (rich_model, 3 * rich_model._program.chunk // 2)):
+    for model, stop in ((gum_model, 40_000), (rich_model, 3 * rich_model.program.chunk // 2)):
         whole, log_weights = model.run(3, 0, stop)
         width = model.layout.width
         for start, end in ((0, 1), (5, 777), (stop // 3, stop - 1), (stop - 1, stop)):
@@ -213,7 +213,7 @@ def test_the_model_is_run_once():
 
 def test_replay_of_given_values(gum_model):
     values = np.linspace(-3.0, 3.0, 1001)
-    table, log_weights = gum_model.replay([values])
+    table, log_weights, _ = gum_model.replay([values])
     assert table.column("mu") == pytest.approx(values, abs=1e-6)
     assert log_weights == pytest.approx([trace.log_likelihood for trace in table], rel=1e-5)
     assert table[3].log_prob == dist.Normal(1.0, math.sqrt(5.0)).log_prob(table[3]["mu"])

@@ -1,9 +1,13 @@
 """NUTS against exact posteriors; its chains, its traces, and what it refuses."""
 
 import math
+import signal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as npd
 import pytest
 from programs import GUM_DATA, GUM_MEAN, GUM_STDDEV, gum
 from scipy import stats
@@ -188,3 +192,109 @@ def test_divergences_are_reported():
 
     with pytest.warns(UserWarning, match="steps diverged.*target_accept"):
         ppl.nuts(funnel, num_traces=500, burn_in=200, target_accept=0.6, seed=1, **QUIET)
+
+
+# -- bounds that depend on other latents -------------------------------------------------------------------------------
+
+
+def nested_uniforms():
+    a = ppl.sample(dist.Uniform(0, 10), name="a")
+    b = ppl.sample(dist.Uniform(0, a), name="b")
+    ppl.observe(dist.Normal(b, 0.5), name="y")
+
+
+def nested_vectors():
+    """The same with a second element that is not observed, in one vector: E[b[1]] = E[a] / 2."""
+    a = ppl.sample(dist.Uniform(0, 10), name="a")
+    b = ppl.sample(dist.Uniform(jnp.zeros(2), a * jnp.ones(2)), name="vector")
+    ppl.tag(b[0], name="b")
+    ppl.observe(dist.Normal(b[0], 0.5), name="y")
+
+
+def nested_by_truncation():
+    """The same density: a normal so wide that it is flat on the interval."""
+    a = ppl.sample(dist.Uniform(0, 10), name="a")
+    b = ppl.sample(dist.TruncatedNormal(0, 1e4, 0, a), name="b")
+    ppl.observe(dist.Normal(b, 0.5), name="y")
+
+
+def nested_in_numpyro():
+    a = numpyro.sample("a", npd.Uniform(0.0, 10.0))
+    numpyro.sample("y", npd.Normal(numpyro.sample("b", npd.Uniform(0.0, a)), 0.5))
+
+
+def nested_moments():
+    """E[a], E[b] given y = 2 by quadrature over b; a has density 1 / a above it, in the vector too."""
+    step = 1e-4
+    b = np.arange(0.0, 10.0, step) + step / 2
+    likelihood = np.exp(-0.5 * ((2.0 - b) / 0.5) ** 2)
+    weights = likelihood * np.log(10.0 / b)
+    return (likelihood * (10.0 - b)).sum() / weights.sum(), (weights * b).sum() / weights.sum()
+
+
+NESTED = {
+    "scalars": nested_uniforms, "vectors": nested_vectors, "truncated": nested_by_truncation,
+    "numpyro": nested_in_numpyro,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", NESTED.values(), ids=NESTED)
+def test_bounds_that_depend_on_another_latent(model):
+    posterior = ppl.nuts(model, {"y": 2.0}, 8000, num_chains=4, seed=0, progress=False)
+    for name, exact in zip("ab", nested_moments(), strict=True):
+        found = posterior.map(name)
+        assert found.mean == pytest.approx(exact, abs=4 * found.standard_error)
+        assert found.standard_error < 0.1
+    assert all(np.isfinite(trace.log_joint) for trace in posterior.values[:200])
+
+
+@pytest.mark.parametrize("model", [nested_uniforms, nested_vectors])
+def test_bounds_that_depend_on_another_latent_under_numpyros_own_sampler(model):
+    sampler = numpyro.infer.MCMC(
+        numpyro.infer.NUTS(numpyro.handlers.condition(model, {"y": 2.0})),
+        num_warmup=1000, num_samples=4000, num_chains=4, chain_method="vectorized", progress_bar=False,
+    )  # fmt: skip
+    sampler.run(jax.random.key(0))
+    a = np.asarray(sampler.get_samples()["a"], dtype=float)
+    chain = ppl.Empirical(a, num_chains=4)
+    assert a.mean() == pytest.approx(nested_moments()[0], abs=4 * chain.standard_error)
+
+
+# -- starts, and ends --------------------------------------------------------------------------------------------------
+
+
+def test_a_start_that_cannot_be_found_names_the_site():
+    def model():
+        shape = ppl.sample(dist.Gamma(2.0, 1.0), name="shape")
+        ppl.observe(dist.Beta(shape, 1.0), name="fraction")
+
+    with pytest.raises(ppl.DegenerateWeightsError, match=r"no starting point.*observe site 'fraction'.*1.5 under Beta"):
+        ppl.nuts(model, {"fraction": 1.5}, 10, seed=0, progress=False)
+
+
+def test_traces_of_zero_density_are_refused():
+    def jumping():  # the gradient knows nothing of the step, and numpyro's densities nothing of bounds
+        x = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+        ppl.factor(jnp.where(x > 0.5, -jnp.inf, 0.0), name="wall")
+
+    posterior = ppl.nuts(jumping, {}, 500, seed=0, progress=False)
+    assert posterior.map("x").values.max() <= 0.5
+
+
+def test_ctrl_c_returns_what_was_kept(monkeypatch):
+    from ppl_jax.infer.progress import Progress
+
+    calls = []
+
+    def interrupt(self, number, note=""):
+        calls.append(number)
+        if len(calls) == 30:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "advance", interrupt)
+    with pytest.warns(ppl.InterruptedRunWarning, match="returning the"):
+        part = ppl.nuts(gum, GUM_DATA, 10**7, burn_in=100, seed=0, progress=False)
+    monkeypatch.undo()
+    whole = ppl.nuts(gum, GUM_DATA, len(part), burn_in=100, seed=0, progress=False)
+    assert 0 < len(part) < 10**7
+    assert np.array_equal(part.map("mu").values, whole.map("mu").values)
