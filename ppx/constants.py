@@ -15,10 +15,15 @@ class Capability(IntFlag):
     SITES = 4
     DRAWS = 8
     SHARED_MEMORY = 16
+    MORE_FAMILIES = 32
 
 
-NEEDS = {Capability.SITES: Capability.ERRORS, Capability.DRAWS: Capability.SITES}
-ALL_CAPABILITIES = Capability(31)
+NEEDS = {
+    Capability.SITES: Capability.ERRORS,
+    Capability.DRAWS: Capability.SITES,
+    Capability.MORE_FAMILIES: Capability.FAMILIES,
+}
+ALL_CAPABILITIES = Capability(63)
 
 
 def active(ours: int, theirs: int) -> Capability:
@@ -80,10 +85,26 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "Mixture": ("probs", "components"),
     "MultivariateNormal": ("loc", "scale_tril"),
     "Delta": ("value",),
+    "NegativeBinomial": ("total_count", "probs"),
+    "NegativeBinomial2": ("mean", "concentration"),
+    "BetaBinomial": ("concentration1", "concentration0", "total_count"),
+    "Geometric": ("probs",),
+    "Hypergeometric": ("population", "successes", "draws"),
+    "ZeroInflatedPoisson": ("gate", "rate"),
+    "StudentT": ("df", "loc", "scale"),
+    "Cauchy": ("loc", "scale"),
+    "HalfCauchy": ("scale",),
+    "HalfNormal": ("scale",),
+    "Laplace": ("loc", "scale"),
+    "Logistic": ("loc", "scale"),
+    "Gumbel": ("loc", "scale"),
+    "InverseGamma": ("concentration", "rate"),
+    "Pareto": ("scale", "alpha"),
 }
 FAMILY_NAMES = tuple(FAMILIES)
 FAMILY_NUMBERS = {name: number for number, name in enumerate(FAMILY_NAMES, 1)}
 LAST_PLAIN_FAMILY = FAMILY_NUMBERS["Weibull"]  # those after it need Capability.FAMILIES
+LAST_OF_FAMILIES = FAMILY_NUMBERS["Delta"]  # those after it need Capability.MORE_FAMILIES
 
 MAX_MESSAGE = 64 << 20
 MAX_STRING = 65_535

@@ -16,7 +16,7 @@ from ppx.constants import Capability, SiteKind
 from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
 from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, Scope, SiteNumbers
-from ppx.sites import as_numbers, from_numbers, is_known, is_plain
+from ppx.sites import as_numbers, from_numbers, is_known, needed
 
 
 class Unwind(BaseException):
@@ -81,8 +81,12 @@ class Execution:
         """The layout of the statement's distribution, if it can be sent on this connection."""
         layout = site.distribution.layout()
         if not is_known(layout):
-            raise UnsupportedMessage(f"PPX has no distribution {layout[0]}", site.address)
-        if not is_plain(layout) and Capability.FAMILIES not in self.asker.active:
+            raise UnsupportedMessage(
+                f"PPX has no distribution {layout[0]}. Draw its value from those in section 10 of PROTOCOL.md, such as "
+                "a Dirichlet from one Gamma for each share",
+                site.address,
+            )
+        if needed(layout) not in self.asker.active:
             raise UnsupportedMessage(f"the inference side does not support the distribution {layout[0]}", site.address)
         return layout
 

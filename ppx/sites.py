@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppx import messages as m
-from ppx.constants import FAMILY_NUMBERS, LAST_PLAIN_FAMILY, MAX_SITES
+from ppx.constants import FAMILY_NUMBERS, LAST_OF_FAMILIES, LAST_PLAIN_FAMILY, MAX_SITES, Capability
 from ppx.errors import MalformedMessage, TooLarge
 
 
@@ -27,9 +27,20 @@ def count_numbers(layout: m.Layout | None) -> int:
 
 
 @lru_cache(maxsize=4096)
-def is_plain(layout: m.Layout | None) -> bool:
-    """Whether PPX 1.0.0 knows this distribution."""
-    return layout is None or FAMILY_NUMBERS.get(layout[0], LAST_PLAIN_FAMILY + 1) <= LAST_PLAIN_FAMILY
+def needed(layout: m.Layout | None) -> Capability:
+    """The capability that a distribution and its components need to be sent; 0: PPX 1.0.0 has them."""
+    last = _last_family(layout)
+    if last <= LAST_PLAIN_FAMILY:
+        return Capability(0)
+    return Capability.FAMILIES if last <= LAST_OF_FAMILIES else Capability.MORE_FAMILIES
+
+
+def _last_family(layout: m.Layout | None) -> int:
+    """The greatest number of a family in a distribution."""
+    if layout is None:
+        return 0
+    inner = layout[2] if layout[0] == "Mixture" else ()
+    return max(FAMILY_NUMBERS.get(layout[0], LAST_OF_FAMILIES + 1), *map(_last_family, inner), 0)
 
 
 def is_known(layout: m.Layout | None) -> bool:

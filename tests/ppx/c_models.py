@@ -58,6 +58,33 @@ def families() -> Any:
     return total
 
 
+def more_families() -> Any:
+    drawn = [
+        ppl.sample(made, address=f"families:{ppx.constants.FAMILY_NUMBERS[made.family]}")
+        for made in (
+            dist.NegativeBinomial(3.0, 0.4),
+            dist.NegativeBinomial2(4.0, 0.5),
+            dist.BetaBinomial(2.0, 3.0, 10.0),
+            dist.Geometric(0.25),
+            dist.Hypergeometric(20.0, 8.0, 6.0),
+            dist.ZeroInflatedPoisson(0.25, 3.0),
+            dist.StudentT(3.0, 1.0, 2.0),
+            dist.Cauchy(1.0, 2.0),
+            dist.HalfCauchy(2.0),
+            dist.HalfNormal(2.0),
+            dist.Laplace(1.0, 2.0),
+            dist.Logistic(1.0, 2.0),
+            dist.Gumbel(1.0, 2.0),
+            dist.InverseGamma(3.0, 2.0),
+            dist.Pareto(1.0, 2.5),
+        )
+    ]
+    total = 0.0
+    for value in drawn:
+        total += value
+    return total
+
+
 def arrays() -> Any:
     grid = ppl.sample(dist.Normal([[-1.0], [1.0]], [0.5, 1.0, 2.0]), "grid", address="arrays:1")
     choices = ppl.sample(dist.Categorical([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5]]), "choices", address="arrays:2")
@@ -106,4 +133,5 @@ def chained() -> Any:
     return ppl.observe(dist.Normal(matrix, [[1e-3], [2e-3]]), matrix, address="chained:4")
 
 
-MODELS = {model.__name__: model for model in (gum, branching, families, arrays, scopes, long, silent, empty, chained)}
+ALL = (gum, branching, families, more_families, arrays, scopes, long, silent, empty, chained)
+MODELS = {model.__name__: model for model in ALL}

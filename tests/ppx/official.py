@@ -25,14 +25,20 @@ SCHEMA_1_0_0 = Path(__file__).parent / "data" / "ppx-1.0.0.fbs"
 # As the schema orders them; written out here, because the codec's own lists are under test.
 FAMILIES = (
     "Normal", "Uniform", "Categorical", "Poisson", "Bernoulli", "Beta", "Exponential", "Gamma", "LogNormal", "Binomial",
-    "Weibull", "TruncatedNormal", "VonMises", "Mixture", "MultivariateNormal", "Delta",
+    "Weibull", "TruncatedNormal", "VonMises", "Mixture", "MultivariateNormal", "Delta", "NegativeBinomial",
+    "NegativeBinomial2", "BetaBinomial", "Geometric", "Hypergeometric", "ZeroInflatedPoisson", "StudentT", "Cauchy",
+    "HalfCauchy", "HalfNormal", "Laplace", "Logistic", "Gumbel", "InverseGamma", "Pareto",
 )  # fmt: skip
 PARAMETERS = {
     "Normal": "mean stddev", "Uniform": "low high", "Categorical": "probs", "Poisson": "rate", "Bernoulli": "probs",
     "Beta": "concentration1 concentration0", "Exponential": "rate", "Gamma": "concentration rate",
     "LogNormal": "loc scale", "Binomial": "total_count probs", "Weibull": "scale concentration",
     "TruncatedNormal": "loc scale low high", "VonMises": "loc concentration", "MultivariateNormal": "loc scale_tril",
-    "Delta": "value",
+    "Delta": "value", "NegativeBinomial": "total_count probs", "NegativeBinomial2": "mean concentration",
+    "BetaBinomial": "concentration1 concentration0 total_count", "Geometric": "probs",
+    "Hypergeometric": "population successes draws", "ZeroInflatedPoisson": "gate rate", "StudentT": "df loc scale",
+    "Cauchy": "loc scale", "HalfCauchy": "scale", "HalfNormal": "scale", "Laplace": "loc scale",
+    "Logistic": "loc scale", "Gumbel": "loc scale", "InverseGamma": "concentration rate", "Pareto": "scale alpha",
 }  # fmt: skip
 BODIES = (
     "Handshake", "HandshakeResult", "Run", "RunResult", "Sample", "SampleResult", "Observe", "ObserveResult", "Tag",

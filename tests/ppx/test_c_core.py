@@ -40,7 +40,9 @@ KNOWN_IN = {
 }
 
 
-ASKED = [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model != "long"]
+#: These are tested where both sides announce MoreFamilies.
+MORE = ("more_families",)
+ASKED = [(model, mode) for mode in MODES for model in KNOWN_IN.get(mode, [*MODELS]) if model not in ("long", *MORE)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_every_draw_is_asked_for(model, mode, tmp_path):
     assert sum(type(message) is m.RunResult for message in said) == 20
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if model != "long"])
+@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("long", *MORE)])
 def test_local_prior(model, tmp_path):
     said = both(model, tmp_path, MODES["mailbox"], lambda connection: local_prior(connection, 400))
     assert len(executions(said)) == 400
@@ -171,7 +173,7 @@ def whole_row(said: list[Any], answers: list[m.SampleResult]) -> tuple[tuple[int
     return tuple(numbers), packed(row)
 
 
-WHO_DRAWS = [(model, who) for model in MODELS for who in ("nothing", "some", "others", "all")]
+WHO_DRAWS = [(model, who) for model in MODELS if model not in MORE for who in ("nothing", "some", "others", "all")]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,27 @@ def test_several_executions_cannot_ask(tmp_path):
     said = both("gum", tmp_path, 15, lambda connection: list(map(without_text, talk(connection))))
     assert [getattr(message, "code", None) for message in said] == [None, 3, 3, None]
     assert said[-1].traces.rows[0] == 0.25  # the refused policies changed nothing
+
+
+@pytest.mark.parametrize("capabilities", [35, 47, 63])
+def test_more_families(capabilities, tmp_path):
+    """Both front ends say and draw the same, whether each draw is asked for or the front end draws."""
+
+    def talk(connection: ppx.Connection) -> list:
+        answer = FromPrior(connection)
+        said = [message for _ in range(20) for message in dialogue(connection, m.Run(), answer)]
+        return said + local_prior(connection, 20) if capabilities & ppx.Capability.DRAWS else said
+
+    said = both("more_families", tmp_path, capabilities, talk)
+    assert all(type(message) in (m.Sample, m.RunResult) for message in said)
+
+
+@pytest.mark.parametrize("capabilities", [0, 3, 31])
+def test_more_families_are_not_sent_to_those_that_do_not_know_them(capabilities, tmp_path):
+    failed = both("more_families", tmp_path, capabilities, lambda connection: [
+        without_text(message) for message in dialogue(connection, m.Run())
+    ])[-1]  # fmt: skip
+    assert failed == m.Reset() if capabilities == 0 else failed.code == ppx.ErrorCode.UNSUPPORTED
 
 
 def test_an_answer_may_skip_uniforms_but_not_go_back(tmp_path):

@@ -54,7 +54,7 @@ def test_an_inference_side_that_dies_leaves_a_front_end_that_serves_the_next(cap
             assert done.returncode == (-signal.SIGKILL if how == "kill" else 0)
         with ppx.Connection(endpoint) as connection:
             connection.handshake(PATIENCE)
-            assert connection.active == 31
+            assert connection.active == ppx.ALL_CAPABILITIES
             assert type(dialogue(connection, m.Run())[-1]) is m.RunResult
         assert process.poll() is None
 
@@ -262,5 +262,5 @@ def test_tcp(tmp_path):
         ppx.Connection(endpoint) as connection,
     ):
         connection.handshake(PATIENCE)
-        assert connection.active == 31
+        assert connection.active == ppx.ALL_CAPABILITIES
         assert type(dialogue(connection, m.Run())[-1]) is m.RunResult

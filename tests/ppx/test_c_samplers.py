@@ -106,6 +106,11 @@ def multivariate(rng: random.Random) -> dist.Distribution:
     return dist.MultivariateNormal([real(rng) for _ in range(d)], lower)
 
 
+def urn(rng: random.Random) -> dist.Distribution:
+    population = rng.choice([rng.randrange(30), rng.randrange(3000), rng.randrange(2**31 + 1), 2**31])
+    return dist.Hypergeometric(population, rng.randrange(population + 1), rng.randrange(population + 1))
+
+
 FAMILIES = {
     "Normal": lambda rng: dist.Normal(real(rng), positive(rng)),
     "Uniform": uniform,
@@ -123,6 +128,21 @@ FAMILIES = {
     "Mixture": mixture,
     "MultivariateNormal": multivariate,
     "Delta": lambda rng: dist.Delta(rng.choice([real(rng), math.inf, -math.inf, -0.0])),
+    "NegativeBinomial": lambda rng: dist.NegativeBinomial(positive(rng), min(probability(rng), 1.0 - 2.0**-53)),
+    "NegativeBinomial2": lambda rng: dist.NegativeBinomial2(positive_rate(rng), positive(rng)),
+    "BetaBinomial": lambda rng: dist.BetaBinomial(positive(rng), positive(rng), count(rng)),
+    "Geometric": lambda rng: dist.Geometric(max(probability(rng), 5e-324)),
+    "Hypergeometric": lambda rng: urn(rng),
+    "ZeroInflatedPoisson": lambda rng: dist.ZeroInflatedPoisson(probability(rng), positive_rate(rng)),
+    "StudentT": lambda rng: dist.StudentT(positive(rng), real(rng), positive(rng)),
+    "Cauchy": lambda rng: dist.Cauchy(real(rng), positive(rng)),
+    "HalfCauchy": lambda rng: dist.HalfCauchy(positive(rng)),
+    "HalfNormal": lambda rng: dist.HalfNormal(positive(rng)),
+    "Laplace": lambda rng: dist.Laplace(real(rng), positive(rng)),
+    "Logistic": lambda rng: dist.Logistic(real(rng), positive(rng)),
+    "Gumbel": lambda rng: dist.Gumbel(real(rng), positive(rng)),
+    "InverseGamma": lambda rng: dist.InverseGamma(positive(rng), positive(rng)),
+    "Pareto": lambda rng: dist.Pareto(positive(rng), positive(rng)),
 }
 
 
@@ -133,6 +153,7 @@ def test_draws_are_the_same_numbers(family):
         assert_same(FAMILIES[family](rng), rng.randrange(2**64), rng.choice([index, rng.randrange(2**64)]))
 
 
+TOGETHER = ("Uniform", "TruncatedNormal", "Hypergeometric")  # their parameters bound each other
 ELEMENTWISE = [name for name in FAMILIES if name not in ("Mixture", "MultivariateNormal", "Categorical")]
 
 
@@ -146,7 +167,7 @@ def test_arrays_are_drawn_element_by_element(family):
         names = singles[0].parameters
         parameters = []
         for place, name in enumerate(names):
-            shape = pair[place % 2] if family not in ("Uniform", "TruncatedNormal") else pair[0]
+            shape = pair[place % 2] if family not in TOGETHER else pair[0]
             size = math.prod(shape)
             parameters.append(np.reshape([getattr(single, name) for single in singles[:size]], shape))
         if family == "TruncatedNormal":  # low and high of one single belong together, loc and scale may come from any
@@ -201,6 +222,15 @@ def test_extreme_parameters_end_and_agree():
         dist.Poisson(2.0**53),
         dist.Binomial(2.0**53, 0.5),
         dist.Binomial(2.0**53, 1e-300),
+        dist.NegativeBinomial2(2.0**53, 5e-324),
+        dist.NegativeBinomial(HUGE, 1.0 - 2.0**-53),
+        dist.BetaBinomial(5e-324, 5e-324, 2.0**53),
+        dist.Geometric(5e-324),
+        dist.Hypergeometric(2.0**31, 2.0**30, 2.0**30),
+        dist.StudentT(5e-324, HUGE, HUGE),
+        dist.Cauchy(-HUGE, HUGE),
+        dist.InverseGamma(5e-324, HUGE),
+        dist.Pareto(HUGE, 5e-324),
     ):
         for index in range(20):
             assert_same(made, 5, index)
@@ -311,6 +341,14 @@ OUTSIDE = [
     ("TruncatedNormal", 0.0, 0.0, 0.0, 1.0), ("TruncatedNormal", math.inf, 1.0, 0.0, 1.0), ("VonMises", 0.0, 0.0),
     ("VonMises", math.nan, 1.0), ("Delta", math.nan), ("Categorical", [0.0, 0.0]), ("Categorical", [-0.5, 1.0]),
     ("Categorical", [math.nan, 1.0]), ("Categorical", [HUGE, HUGE]), ("MultivariateNormal", [0.0], [[0.0]]),
+    ("NegativeBinomial", 0.0, 0.5), ("NegativeBinomial", 1.0, 1.0), ("NegativeBinomial2", -1.0, 1.0),
+    ("NegativeBinomial2", 2.0**53 + 2.0, 1.0), ("NegativeBinomial2", 1.0, 0.0), ("BetaBinomial", 0.0, 1.0, 3.0),
+    ("BetaBinomial", 1.0, 1.0, 2.5), ("Geometric", 0.0), ("Geometric", 1.5), ("Geometric", math.nan),
+    ("Hypergeometric", 2.0**31 + 1.0, 1.0, 1.0), ("Hypergeometric", 5.0, 6.0, 1.0), ("Hypergeometric", 5.0, 1.0, 6.0),
+    ("Hypergeometric", 5.0, 1.5, 1.0), ("ZeroInflatedPoisson", 1.5, 1.0), ("ZeroInflatedPoisson", 0.5, math.nan),
+    ("StudentT", 0.0, 0.0, 1.0), ("StudentT", 1.0, math.inf, 1.0), ("StudentT", 1.0, 0.0, 0.0), ("Cauchy", 0.0, 0.0),
+    ("HalfCauchy", 0.0), ("HalfNormal", math.inf), ("Laplace", math.nan, 1.0), ("Logistic", 0.0, -1.0),
+    ("Gumbel", math.inf, 1.0), ("InverseGamma", 0.0, 1.0), ("Pareto", 1.0, 0.0),
     ("MultivariateNormal", [0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), ("MultivariateNormal", [math.inf], [[1.0]]),
 ]  # fmt: skip
 
@@ -347,6 +385,6 @@ def width(layout: tuple) -> int:
 
 def test_no_family_is_refused():
     error = ctypes.create_string_buffer(100)
-    for family in (0, 17, 2**32 - 1):
+    for family in (0, 32, 2**32 - 1):
         assert library().ppx_check(Distribution(family=family), error, 100) != 0
         assert b"no such family" in error.value

@@ -21,6 +21,7 @@ shapes = st.sampled_from([(), (), (), (2,), (3,), (2, 3), (1, 1), (1, 2), (70,)]
 ELEMENTWISE = {
     "Normal": 2, "Uniform": 2, "Poisson": 1, "Bernoulli": 1, "Beta": 2, "Exponential": 1, "Gamma": 2, "LogNormal": 2,
     "Binomial": 2, "Weibull": 2, "TruncatedNormal": 4, "VonMises": 2, "Delta": 1,
+    "NegativeBinomial2": 2, "BetaBinomial": 3, "StudentT": 3, "HalfNormal": 1, "Pareto": 2,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "message.h"
 #include "random.h"
 
 static const struct {
@@ -28,12 +29,41 @@ static const struct {
     {"Mixture", 1, {"probs"}},
     {"MultivariateNormal", 2, {"loc", "scale_tril"}},
     {"Delta", 1, {"value"}},
+    {"NegativeBinomial", 2, {"total_count", "probs"}},
+    {"NegativeBinomial2", 2, {"mean", "concentration"}},
+    {"BetaBinomial", 3, {"concentration1", "concentration0", "total_count"}},
+    {"Geometric", 1, {"probs"}},
+    {"Hypergeometric", 3, {"population", "successes", "draws"}},
+    {"ZeroInflatedPoisson", 2, {"gate", "rate"}},
+    {"StudentT", 3, {"df", "loc", "scale"}},
+    {"Cauchy", 2, {"loc", "scale"}},
+    {"HalfCauchy", 1, {"scale"}},
+    {"HalfNormal", 1, {"scale"}},
+    {"Laplace", 2, {"loc", "scale"}},
+    {"Logistic", 2, {"loc", "scale"}},
+    {"Gumbel", 2, {"loc", "scale"}},
+    {"InverseGamma", 2, {"concentration", "rate"}},
+    {"Pareto", 2, {"scale", "alpha"}},
 };
 static const uint32_t NUM_FAMILIES = sizeof FAMILIES / sizeof *FAMILIES;
 
 const char *ppx_family_name(uint32_t family) { return FAMILIES[family < NUM_FAMILIES ? family : 0].name; }
 
 uint32_t ppx_num_parameters(uint32_t family) { return family < NUM_FAMILIES ? FAMILIES[family].count : 0; }
+
+static uint32_t last_family(const ppx_distribution *distribution) {
+    uint32_t last = distribution->family;
+    for (uint32_t i = 0; i < distribution->num_components; i++) {
+        uint32_t inner = last_family(&distribution->components[i]);
+        if (inner > last) last = inner;
+    }
+    return last;
+}
+
+uint32_t ppx_needed(const ppx_distribution *distribution) {
+    uint32_t last = last_family(distribution);
+    return last <= PPX_WEIBULL ? 0 : last <= PPX_DELTA ? PPX_FAMILIES : PPX_MORE_FAMILIES;
+}
 
 size_t ppx_shape_size(const int32_t *shape, uint32_t dimensions) {
     uint64_t size = 1;
@@ -96,9 +126,10 @@ int ppx_value_shape(const ppx_distribution *distribution, int32_t *shape, uint32
 
 /* -- domains -- */
 
-typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, RATE, COUNT, NOT_NAN } domain;
+typedef enum { ANY, FINITE, POSITIVE, PROBABILITY, RATE, COUNT, NOT_NAN, BELOW_ONE, ABOVE_ZERO, FEW } domain;
 
 static const double LARGEST_COUNT = 0x1p53; /* above it doubles no longer hold every integer */
+static const double LARGEST_POPULATION = 0x1p31;
 
 static bool in_domain(double value, domain wanted) {
     switch (wanted) {
@@ -108,12 +139,16 @@ static bool in_domain(double value, domain wanted) {
         case RATE: return value >= 0.0 && value <= LARGEST_COUNT;
         case COUNT: return value >= 0.0 && value <= LARGEST_COUNT && floor(value) == value;
         case NOT_NAN: return !isnan(value);
+        case BELOW_ONE: return value >= 0.0 && value < 1.0;
+        case ABOVE_ZERO: return value > 0.0 && value <= 1.0;
+        case FEW: return value >= 0.0 && value <= LARGEST_POPULATION && floor(value) == value;
         default: return true;
     }
 }
 
 static const char *const DOMAIN_TEXTS[] = {
-    "any", "finite", "finite and > 0", "in [0, 1]", "in [0, 2^53]", "an integer in [0, 2^53]", "a number, not NaN"};
+    "any", "finite", "finite and > 0", "in [0, 1]", "in [0, 2^53]", "an integer in [0, 2^53]", "a number, not NaN",
+    "in [0, 1)", "in (0, 1]", "an integer in [0, 2^31]"};
 
 static const domain DOMAINS[][4] = {
     {ANY},
@@ -133,6 +168,21 @@ static const domain DOMAINS[][4] = {
     {ANY},
     {FINITE, FINITE},
     {NOT_NAN},
+    {POSITIVE, BELOW_ONE},
+    {RATE, POSITIVE},
+    {POSITIVE, POSITIVE, COUNT},
+    {ABOVE_ZERO},
+    {FEW, FEW, FEW},
+    {PROBABILITY, RATE},
+    {POSITIVE, FINITE, POSITIVE},
+    {FINITE, POSITIVE},
+    {POSITIVE},
+    {POSITIVE},
+    {FINITE, POSITIVE},
+    {FINITE, POSITIVE},
+    {FINITE, POSITIVE},
+    {POSITIVE, POSITIVE},
+    {POSITIVE, POSITIVE},
 };
 
 static int complain(char *error, size_t size, uint32_t family, uint32_t parameter, const char *expected, double found) {
@@ -171,6 +221,23 @@ static int check_order(const ppx_distribution *distribution, uint32_t low, char 
         if (distribution->family == PPX_UNIFORM && !isfinite(above - below))
             return complain(error, error_size, distribution->family, low + 1,
                             "so near to low that high - low is finite", above);
+    }
+    return PPX_OK;
+}
+
+/* Nothing that is counted or taken of a population exceeds it. */
+static int check_population(const ppx_distribution *distribution, char *error, size_t error_size) {
+    int32_t shape[PPX_MAX_DIMENSIONS];
+    uint32_t dimensions;
+    size_t size;
+    if (ppx_value_shape(distribution, shape, &dimensions, &size)) return PPX_FAILED;
+    for (size_t i = 0; i < size; i++) {
+        double population = broadcast_element(&distribution->parameters[0], shape, dimensions, i);
+        for (uint32_t part = 1; part < 3; part++) {
+            double value = broadcast_element(&distribution->parameters[part], shape, dimensions, i);
+            if (value > population)
+                return complain(error, error_size, distribution->family, part, "at most population", value);
+        }
     }
     return PPX_OK;
 }
@@ -215,7 +282,13 @@ static int discreteness(const ppx_distribution *distribution,
         case PPX_CATEGORICAL:
         case PPX_POISSON:
         case PPX_BERNOULLI:
-        case PPX_BINOMIAL: return 1;
+        case PPX_BINOMIAL:
+        case PPX_NEGATIVE_BINOMIAL:
+        case PPX_NEGATIVE_BINOMIAL_2:
+        case PPX_BETA_BINOMIAL:
+        case PPX_GEOMETRIC:
+        case PPX_HYPERGEOMETRIC:
+        case PPX_ZERO_INFLATED_POISSON: return 1;
         case PPX_MIXTURE: break;
         default: return 0;
     }
@@ -271,6 +344,7 @@ int ppx_check(const ppx_distribution *distribution, char *error, size_t error_si
                        ? PPX_FAILED
                        : PPX_OK;
         case PPX_MULTIVARIATE_NORMAL: return check_cholesky(distribution, error, error_size);
+        case PPX_HYPERGEOMETRIC: return check_population(distribution, error, error_size);
         default: return PPX_OK;
     }
 }

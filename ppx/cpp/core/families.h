@@ -12,6 +12,9 @@
 const char *ppx_family_name(uint32_t family);
 uint32_t ppx_num_parameters(uint32_t family);
 
+/* The capability without which a distribution cannot be sent, that of its components included; 0: PPX 1.0.0 has it. */
+uint32_t ppx_needed(const ppx_distribution *distribution);
+
 /* The product of a shape; SIZE_MAX if a dimension is negative, there are too many, or it is 2^31 or more. */
 size_t ppx_shape_size(const int32_t *shape, uint32_t dimensions);
 

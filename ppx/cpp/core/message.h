@@ -32,7 +32,8 @@ enum {
     PPX_SITES = 4,
     PPX_DRAWS = 8,
     PPX_SHARED_MEMORY = 16,
-    PPX_ALL_CAPABILITIES = 31
+    PPX_MORE_FAMILIES = 32,
+    PPX_ALL_CAPABILITIES = 63
 };
 
 /* A received tensor. `data`: its numbers, of any alignment; NULL if it is no value. */

@@ -26,6 +26,7 @@ static bool set_up(ppx_session *session, const ppx_options *options) {
     session->model_name = copy_text(options->model_name, "");
     session->build_id = copy_text(options->build_id, "");
     session->offered = PPX_ALL_CAPABILITIES & ~options->disabled;
+    if (!(session->offered & PPX_FAMILIES)) session->offered &= ~(uint32_t)PPX_MORE_FAMILIES;
     session->parent = options->stop_with_parent ? (long)getppid() : 0;
     if (session->forks >= 0 && options->curve_secret_key) {
         session->curve_secret_key = copy_text(options->curve_secret_key, "");

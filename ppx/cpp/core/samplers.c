@@ -192,6 +192,81 @@ static double log_normal(ppx_stream *stream, double loc, double scale) {
     return exponent < 0.0 ? DBL_MIN : DBL_MAX;
 }
 
+static const double LARGEST_COUNT = 0x1p53;
+
+/* A Poisson draw of a gamma distributed rate. */
+static double negative_binomial(ppx_stream *stream, double mean, double concentration) {
+    double g = standard_gamma(stream, concentration), rate = g > 0.0 ? g * (mean / concentration) : 0.0;
+    return poisson(stream, rate < LARGEST_COUNT ? rate : LARGEST_COUNT);
+}
+
+static double geometric(ppx_stream *stream, double p) {
+    double failures;
+    if (p == 1.0) return 0.0;
+    failures = log(ppx_uniform(stream)) / log1p(-p);
+    return floor(failures < LARGEST_COUNT ? failures : LARGEST_COUNT);
+}
+
+static double urn_weight(double k, double successes, double draws, double rest) {
+    double sum = log_factorial(k) + log_factorial(successes - k);
+    sum = sum + log_factorial(draws - k);
+    return -(sum + log_factorial(rest - draws + k));
+}
+
+/* Devroye (1987), of log-concave laws, from the mode. */
+static double hypergeometric(ppx_stream *stream, double population, double successes, double draws) {
+    double rest = population - successes, low = draws - rest > 0.0 ? draws - rest : 0.0;
+    double high = successes < draws ? successes : draws, mode, total, at_mode, mass, w;
+    if (low == high) return low;
+    mode = limit(floor((draws + 1.0) * (successes + 1.0) / (population + 2.0)), low, high);
+    total = log_factorial(successes) + log_factorial(rest) + log_factorial(draws);
+    total = total + log_factorial(population - draws) - log_factorial(population);
+    at_mode = urn_weight(mode, successes, draws, rest);
+    mass = exp(total + at_mode);
+    w = 1.0 + 0.5 * mass;
+    for (;;) {
+        double u = ppx_uniform(stream), v = ppx_uniform(stream), sign = ppx_uniform(stream), z = ppx_uniform(stream);
+        double y, cover, step, k;
+        if (u * (1.0 + w) <= w) {
+            y = v * w / mass;
+            cover = 1.0;
+        } else {
+            y = (w + -log(v)) / mass;
+            cover = v;
+        }
+        step = floor(y + 0.5);
+        k = sign < 0.5 ? mode - step : mode + step;
+        if (k < low || k > high) continue;
+        if (log(z * cover) <= urn_weight(k, successes, draws, rest) - at_mode) return k;
+    }
+}
+
+static double student_t(ppx_stream *stream, double df, double loc, double scale) {
+    double z = standard_normal(stream), half = 0.5 * df > DBL_MIN ? 0.5 * df : DBL_MIN;
+    double mean_square = standard_gamma(stream, half) / half;
+    return limit(loc + scale * (z / sqrt(mean_square > DBL_MIN ? mean_square : DBL_MIN)), -DBL_MAX, DBL_MAX);
+}
+
+static double laplace(ppx_stream *stream, double loc, double scale) {
+    double u = ppx_uniform(stream);
+    return u < 0.5 ? loc + scale * log(2.0 * u) : loc - scale * log(2.0 * (1.0 - u));
+}
+
+static double logistic(ppx_stream *stream, double loc, double scale) {
+    double u = ppx_uniform(stream);
+    return loc + scale * (log(u) - log1p(-u));
+}
+
+static double inverse_gamma(ppx_stream *stream, double concentration, double rate) {
+    double g = standard_gamma(stream, concentration);
+    return limit(rate / (g > DBL_MIN ? g : DBL_MIN), DBL_MIN, DBL_MAX);
+}
+
+static double pareto(ppx_stream *stream, double scale, double alpha) {
+    double exponent = -log(ppx_uniform(stream)) / alpha;
+    return exponent < 709.0 ? limit(scale * exp(exponent), 0.0, DBL_MAX) : DBL_MAX;
+}
+
 double ppx_draw_scalar(ppx_stream *stream, uint32_t family, const double *parameters) {
     double a = parameters[0];
     switch (family) {
@@ -207,6 +282,22 @@ double ppx_draw_scalar(ppx_stream *stream, uint32_t family, const double *parame
         case PPX_WEIBULL: return limit(a * pow(-log(ppx_uniform(stream)), 1.0 / parameters[1]), DBL_MIN, DBL_MAX);
         case PPX_TRUNCATED_NORMAL: return truncated_normal(stream, parameters);
         case PPX_VON_MISES: return von_mises(stream, a, parameters[1]);
+        case PPX_NEGATIVE_BINOMIAL: return negative_binomial(stream, a * (parameters[1] / (1.0 - parameters[1])), a);
+        case PPX_NEGATIVE_BINOMIAL_2: return negative_binomial(stream, a, parameters[1]);
+        case PPX_BETA_BINOMIAL: return binomial(stream, parameters[2], beta(stream, a, parameters[1]));
+        case PPX_GEOMETRIC: return geometric(stream, a);
+        case PPX_HYPERGEOMETRIC: return hypergeometric(stream, a, parameters[1], parameters[2]);
+        case PPX_ZERO_INFLATED_POISSON: return ppx_uniform(stream) < a ? 0.0 : poisson(stream, parameters[1]);
+        case PPX_STUDENT_T: return student_t(stream, a, parameters[1], parameters[2]);
+        case PPX_CAUCHY:
+            return limit(a + parameters[1] * tan(PI * (ppx_uniform(stream) - 0.5)), -DBL_MAX, DBL_MAX);
+        case PPX_HALF_CAUCHY: return limit(a * tan(0.5 * PI * ppx_uniform(stream)), 0.0, DBL_MAX);
+        case PPX_HALF_NORMAL: return limit(a * fabs(standard_normal(stream)), 0.0, DBL_MAX);
+        case PPX_LAPLACE: return laplace(stream, a, parameters[1]);
+        case PPX_LOGISTIC: return logistic(stream, a, parameters[1]);
+        case PPX_GUMBEL: return a - parameters[1] * log(-log(ppx_uniform(stream)));
+        case PPX_INVERSE_GAMMA: return inverse_gamma(stream, a, parameters[1]);
+        case PPX_PARETO: return pareto(stream, a, parameters[1]);
         default: return a; /* Delta */
     }
 }

@@ -136,6 +136,7 @@ void ppx_begin_connection(ppx_session *session, uint32_t capabilities) {
 /* The capabilities of both sides whose needs are met. */
 static uint32_t agree(uint32_t ours, uint32_t theirs) {
     uint32_t both = ours & theirs & PPX_ALL_CAPABILITIES;
+    if (!(both & PPX_FAMILIES)) both &= ~(uint32_t)PPX_MORE_FAMILIES;
     if (!(both & PPX_ERRORS)) both &= ~(uint32_t)PPX_SITES;
     if (!(both & PPX_SITES)) both &= ~(uint32_t)PPX_DRAWS;
     return both;

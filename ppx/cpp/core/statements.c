@@ -48,7 +48,7 @@ static bool accept(ppx_session *session, const ppx_distribution *distribution) {
                     ppx_family_name(distribution->family));
     else if (ppx_check(distribution, text, sizeof text))
         ppx_give_up(session, PPX_ERROR_PARAMETER, "%s", text);
-    else if (distribution->family > PPX_WEIBULL && !ppx_can(session, PPX_FAMILIES))
+    else if (ppx_needed(distribution) && !ppx_can(session, ppx_needed(distribution)))
         ppx_give_up(session, PPX_ERROR_UNSUPPORTED, "the inference side does not support the distribution %s",
                     ppx_family_name(distribution->family));
     return !session->fate;

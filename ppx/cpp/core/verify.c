@@ -11,7 +11,7 @@ typedef enum { NONE, U8, U16, U32, U64, STRING, DOUBLES, WORDS, BYTES, TABLE, TA
 enum {
     MESSAGE = 0,
     FAMILIES = PPX_ERROR, /* family n is table FAMILIES + n */
-    TENSOR = FAMILIES + PPX_DELTA + 1,
+    TENSOR = FAMILIES + PPX_PARETO + 1,
     COMPONENT,
     SITE,
     TRACES,
@@ -64,6 +64,21 @@ static const schema_field SCHEMA[NUM_TABLES][10] = {
     [FAMILIES + PPX_MIXTURE] = {{TABLE, TENSOR}, {TABLES, COMPONENT}},
     [FAMILIES + PPX_MULTIVARIATE_NORMAL] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
     [FAMILIES + PPX_DELTA] = {{TABLE, TENSOR}},
+    [FAMILIES + PPX_NEGATIVE_BINOMIAL] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_NEGATIVE_BINOMIAL_2] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_BETA_BINOMIAL] = {{TABLE, TENSOR}, {TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_GEOMETRIC] = {{TABLE, TENSOR}},
+    [FAMILIES + PPX_HYPERGEOMETRIC] = {{TABLE, TENSOR}, {TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_ZERO_INFLATED_POISSON] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_STUDENT_T] = {{TABLE, TENSOR}, {TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_CAUCHY] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_HALF_CAUCHY] = {{TABLE, TENSOR}},
+    [FAMILIES + PPX_HALF_NORMAL] = {{TABLE, TENSOR}},
+    [FAMILIES + PPX_LAPLACE] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_LOGISTIC] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_GUMBEL] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_INVERSE_GAMMA] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
+    [FAMILIES + PPX_PARETO] = {{TABLE, TENSOR}, {TABLE, TENSOR}},
     [TENSOR] = {{DOUBLES, 0}, {WORDS, 0}},
     [COMPONENT] = {{DISTRIBUTION, 0}},
     [SITE] = {{U8, 0}, {STRING, 0}, {STRING, 0}, {DISTRIBUTION, 0}, {NONE, 0}, {WORDS, 0}, {U8, 0}},
@@ -132,7 +147,7 @@ static bool check_field(walker *walk, const ppx_table *table, unsigned at, schem
     switch (field.kind) {
         case NONE: return true;
         case BODY: return check_union(walk, table, at, PPX_ERROR, MESSAGE, depth);
-        case DISTRIBUTION: return check_union(walk, table, at, PPX_DELTA, FAMILIES, depth);
+        case DISTRIBUTION: return check_union(walk, table, at, PPX_PARETO, FAMILIES, depth);
         case TABLES: return check_tables(walk, table, at, field.table, depth);
         case TABLE:
             if (!ppx_read_table(table, at, &inner, &present)) return refuse(walk, PPX_ERROR_MALFORMED);

@@ -72,7 +72,22 @@ enum {
     PPX_VON_MISES = 13,           /* loc, concentration */
     PPX_MIXTURE = 14,             /* probs (K), and K components */
     PPX_MULTIVARIATE_NORMAL = 15, /* loc (d), scale_tril (d, d) */
-    PPX_DELTA = 16                /* value */
+    PPX_DELTA = 16,               /* value */
+    PPX_NEGATIVE_BINOMIAL = 17,   /* total_count, probs */
+    PPX_NEGATIVE_BINOMIAL_2 = 18, /* mean, concentration */
+    PPX_BETA_BINOMIAL = 19,       /* concentration1, concentration0, total_count */
+    PPX_GEOMETRIC = 20,           /* probs */
+    PPX_HYPERGEOMETRIC = 21,      /* population, successes, draws */
+    PPX_ZERO_INFLATED_POISSON = 22, /* gate, rate */
+    PPX_STUDENT_T = 23,           /* df, loc, scale */
+    PPX_CAUCHY = 24,              /* loc, scale */
+    PPX_HALF_CAUCHY = 25,         /* scale */
+    PPX_HALF_NORMAL = 26,         /* scale */
+    PPX_LAPLACE = 27,             /* loc, scale */
+    PPX_LOGISTIC = 28,            /* loc, scale */
+    PPX_GUMBEL = 29,              /* loc, scale */
+    PPX_INVERSE_GAMMA = 30,       /* concentration, rate */
+    PPX_PARETO = 31               /* scale, alpha */
 };
 
 /* Numbers, row-major. `data` NULL: no value. `dimensions` 0: one number; at most 16, each >= 0, their product < 2^31. A
@@ -106,7 +121,7 @@ typedef struct ppx_options {
     /* 40 characters (Z85): talk only to peers that know the public key; NULL: no encryption */
     const char *curve_secret_key;
     bool stop_with_parent; /* stop serving when the process that started this one has ended */
-    uint32_t disabled;     /* capabilities not to announce, bits as on the wire; 31: nothing beyond PPX 1.0.0 */
+    uint32_t disabled;     /* capabilities not to announce, bits as on the wire; 63: nothing beyond PPX 1.0.0 */
 } ppx_options;
 
 /* Binds `endpoint` (any of ZeroMQ's; "ipc:///path" or "tcp://127.0.0.1:5555"). `options` may be NULL. Returns a

@@ -58,13 +58,26 @@ static int branching(ppx_session *session, ppx_tensor *result) {
     return return_number(sum, result);
 }
 
+typedef struct {
+    int family;
+    double parameters[4];
+} scalar_family;
+
+static int draw_families(ppx_session *session, const scalar_family *made, size_t count, ppx_tensor *result) {
+    char address[32];
+    double x, sum = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(address, sizeof address, "families:%d", made[i].family);
+        TRY(ppx_sample_scalar(session, address, "", 1, made[i].family, made[i].parameters, &x));
+        sum += x;
+    }
+    return return_number(sum, result);
+}
+
 /* Every family, scalar. What it draws decides about what it draws next, so that one wrong bit changes all that
  * follows. */
 static int families(ppx_session *session, ppx_tensor *result) {
-    static const struct {
-        int family;
-        double parameters[4];
-    } PLAIN[] = {
+    static const scalar_family PLAIN[] = {
         {PPX_NORMAL, {0.5, 1.5}},
         {PPX_UNIFORM, {-1.0, 3.0}},
         {PPX_POISSON, {4.0}},
@@ -79,14 +92,29 @@ static int families(ppx_session *session, ppx_tensor *result) {
         {PPX_VON_MISES, {1.0, 2.0}},
         {PPX_DELTA, {1.25}},
     };
-    char address[32];
-    double x, sum = 0.0;
-    for (size_t i = 0; i < sizeof PLAIN / sizeof *PLAIN; i++) {
-        snprintf(address, sizeof address, "families:%d", PLAIN[i].family);
-        TRY(ppx_sample_scalar(session, address, "", 1, PLAIN[i].family, PLAIN[i].parameters, &x));
-        sum += x;
-    }
-    return return_number(sum, result);
+    return draw_families(session, PLAIN, sizeof PLAIN / sizeof *PLAIN, result);
+}
+
+/* Those that need MoreFamilies. */
+static int more_families(ppx_session *session, ppx_tensor *result) {
+    static const scalar_family MORE[] = {
+        {PPX_NEGATIVE_BINOMIAL, {3.0, 0.4}},
+        {PPX_NEGATIVE_BINOMIAL_2, {4.0, 0.5}},
+        {PPX_BETA_BINOMIAL, {2.0, 3.0, 10.0}},
+        {PPX_GEOMETRIC, {0.25}},
+        {PPX_HYPERGEOMETRIC, {20.0, 8.0, 6.0}},
+        {PPX_ZERO_INFLATED_POISSON, {0.25, 3.0}},
+        {PPX_STUDENT_T, {3.0, 1.0, 2.0}},
+        {PPX_CAUCHY, {1.0, 2.0}},
+        {PPX_HALF_CAUCHY, {2.0}},
+        {PPX_HALF_NORMAL, {2.0}},
+        {PPX_LAPLACE, {1.0, 2.0}},
+        {PPX_LOGISTIC, {1.0, 2.0}},
+        {PPX_GUMBEL, {1.0, 2.0}},
+        {PPX_INVERSE_GAMMA, {3.0, 2.0}},
+        {PPX_PARETO, {1.0, 2.5}},
+    };
+    return draw_families(session, MORE, sizeof MORE / sizeof *MORE, result);
 }
 
 /* The families and shapes that are no scalars. */
@@ -307,7 +335,7 @@ static int limits(ppx_session *session, ppx_tensor *result) {
         case 11: TRY(sample_long_names(session, 1, 1, '\xFF')); break;
         case 12: TRY(ppx_factor_scalar(session, "limits:4", "", INFINITY)); break;
         case 13: TRY(ppx_factor_scalar(session, "limits:4", "", NAN)); break;
-        case 14: TRY(ppx_sample_scalar(session, "limits:4", "", 1, 17, &what, &x)); break;
+        case 14: TRY(ppx_sample_scalar(session, "limits:4", "", 1, 32, &what, &x)); break;
         case 15: TRY(ppx_sample_scalar(session, "limits:4", "", 1, PPX_CATEGORICAL, &what, &x)); break;
         case 16: TRY(ppx_observe_scalar(session, "limits:4", "", PPX_NO_FAMILY, NULL, NULL)); break;
         case 17: TRY(ppx_tag(session, &where, &nothing)); break;
@@ -325,6 +353,7 @@ const simulator SIMULATORS[] = {
     {"scopes", scopes},     {"troubled", troubled},   {"long", long_model},   {"silent", silent},
     {"stopping", stopping}, {"empty", empty},         {"limits", limits},     {"endless", endless},
     {"unclosed", unclosed}, {"chained", chained},   {"brimming", brimming},
+    {"more_families", more_families},
     {"wordy", wordy},       {"nowhere", nowhere},
 };
 const size_t NUM_SIMULATORS = sizeof SIMULATORS / sizeof *SIMULATORS;

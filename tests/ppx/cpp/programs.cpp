@@ -66,9 +66,25 @@ void distributions() {
     ppx::sample(ppx::Mixture({0.5, 0.5}, {ppx::Poisson(3.0), ppx::Categorical({0.5, 0.5})}), "mixture_of_counts");
     ppx::sample(ppx::MultivariateNormal({1.0, -1.0}, ppx::Array({1.0, 0.0, 0.5, 2.0}, {2, 2})), "multivariate_normal");
     ppx::sample(ppx::Delta(3.5), "delta");
+    ppx::sample(ppx::NegativeBinomial(3.0, 0.4), "negative_binomial");
+    ppx::sample(ppx::NegativeBinomial2(4.0, 0.5), "negative_binomial_2");
+    ppx::sample(ppx::BetaBinomial(2.0, 3.0, 10.0), "beta_binomial");
+    ppx::sample(ppx::Geometric(0.25), "geometric");
+    ppx::sample(ppx::Hypergeometric(20.0, 8.0, 6.0), "hypergeometric");
+    ppx::sample(ppx::ZeroInflatedPoisson(0.25, 3.0), "zero_inflated_poisson");
+    ppx::sample(ppx::StudentT(3.0, 1.0, 2.0), "student_t");
+    ppx::sample(ppx::Cauchy(1.0, 2.0), "cauchy");
+    ppx::sample(ppx::HalfCauchy(2.0), "half_cauchy");
+    ppx::sample(ppx::HalfNormal(2.0), "half_normal");
+    ppx::sample(ppx::Laplace(1.0, 2.0), "laplace");
+    ppx::sample(ppx::Logistic(1.0, 2.0), "logistic");
+    ppx::sample(ppx::Gumbel(1.0, 2.0), "gumbel");
+    ppx::sample(ppx::InverseGamma(3.0, 2.0), "inverse_gamma");
+    ppx::sample(ppx::Pareto(1.0, 2.5), "pareto");
     ppx::sample(ppx::Each<ppx::Normal>(ppx::Array({0.0, 1.0, 2.0}, {3, 1}), ppx::Array({0.1, 0.2})), "normals");
     ppx::sample(ppx::Each<ppx::Binomial>(5, ppx::Array({0.1, 0.9})), "binomials");
     ppx::sample(ppx::Each<ppx::Categorical>(ppx::Array({0.5, 0.25, 0.25, 0.0, 0.5, 0.5}, {2, 3})), "categoricals");
+    ppx::sample(ppx::Each<ppx::StudentT>({2.0, 5.0}, 1.0, ppx::Array({1.0, 2.0}, {2, 1})), "student_ts");
     ppx::sample(ppx::Each<ppx::TruncatedNormal>({0.0, 1.0}, 1.0, 0.0, {2.0, 3.0}), "truncated_normals");
 }
 

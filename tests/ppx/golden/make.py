@@ -24,7 +24,7 @@ import ppl_jax.distributions as dist  # noqa: E402
 import ppx  # noqa: E402
 from ppl_jax.streams import Stream  # noqa: E402
 from ppx import messages as m  # noqa: E402
-from ppx.constants import ALL_CAPABILITIES, FAMILIES, Capability, ErrorCode, SiteKind  # noqa: E402
+from ppx.constants import FAMILIES, ErrorCode, SiteKind  # noqa: E402
 
 # -- meaning: a message as JSON, with the names of the schema ---------------------------------------------------------
 
@@ -159,6 +159,21 @@ NUMBERS = {
     ),
     "MultivariateNormal": (("MultivariateNormal", (2,), (2, 2)), (0.0, 1.0, 1.0, 0.0, 0.5, 2.0)),
     "Delta": (("Delta", ()), (4.0,)),
+    "NegativeBinomial": (("NegativeBinomial", (), ()), (3.0, 0.4)),
+    "NegativeBinomial2": (("NegativeBinomial2", (), ()), (4.0, 0.5)),
+    "BetaBinomial": (("BetaBinomial", (), (), ()), (2.0, 3.0, 10.0)),
+    "Geometric": (("Geometric", ()), (0.25,)),
+    "Hypergeometric": (("Hypergeometric", (), (), ()), (20.0, 8.0, 6.0)),
+    "ZeroInflatedPoisson": (("ZeroInflatedPoisson", (), ()), (0.25, 3.0)),
+    "StudentT": (("StudentT", (), (), ()), (3.0, 1.0, 2.0)),
+    "Cauchy": (("Cauchy", (), ()), (1.0, 2.0)),
+    "HalfCauchy": (("HalfCauchy", ()), (2.0,)),
+    "HalfNormal": (("HalfNormal", ()), (2.0,)),
+    "Laplace": (("Laplace", (), ()), (1.0, 2.0)),
+    "Logistic": (("Logistic", (), ()), (1.0, 2.0)),
+    "Gumbel": (("Gumbel", (), ()), (1.0, 2.0)),
+    "InverseGamma": (("InverseGamma", (), ()), (3.0, 2.0)),
+    "Pareto": (("Pareto", (), ()), (1.0, 2.5)),
 }
 
 
@@ -219,7 +234,7 @@ def families() -> list[Golden]:
 def extension() -> list[Golden]:
     """Messages of the extension."""
     memory = m.SharedMemory(4242, 7, 4096 + 2 * (64 << 20), 0x0123456789ABCDEF)
-    agreed = int(ALL_CAPABILITIES & ~Capability.SHARED_MEMORY)
+    agreed = 15  # all but the shared memory and the families that came later
     part = m.Traces((MU,))
     first = m.Sample(site=1, numbers=(1.0, 2.236), traces=part)
     rest = m.Traces((OBS, ENERGY, RESULT), ((2, 3, 4),), (0,), (0.7, 1.414, 0.49, 0.7))
@@ -308,6 +323,10 @@ EXTREMES = [
     dist.Mixture([1.0, 1.0], [dist.Poisson(3.0), dist.Mixture([0.5, 0.5], [dist.Bernoulli(0.5), dist.Poisson(50.0)])]),
     dist.Categorical([[0.1, 0.9], [0.9, 0.1]]),
     dist.MultivariateNormal([0.0, 1.0, 2.0], [[1.0, 0.0, 0.0], [0.5, 2.0, 0.0], [-0.25, 0.125, 3.0]]),
+    dist.NegativeBinomial2(1e6, 0.1), dist.NegativeBinomial(0.01, 0.999), dist.BetaBinomial(0.1, 0.2, 1e6),
+    dist.Geometric(1.0), dist.Geometric(1e-9), dist.Hypergeometric(2.0**31, 2.0**30, 2.0**20),
+    dist.Hypergeometric(10.0, 10.0, 4.0), dist.ZeroInflatedPoisson(0.0, 50.0), dist.StudentT(0.1, 0.0, 1.0),
+    dist.StudentT([1.0, 30.0], 0.0, [[1.0], [2.0]]), dist.InverseGamma(1e-3, 1.0), dist.Pareto(1.0, 1e-3),
 ]  # fmt: skip
 
 SEED, INDEX, EACH = 42, 7, 6

@@ -105,6 +105,43 @@ struct VonMises : Family<PPX_VON_MISES, 2, double> {
     VonMises(double loc, double concentration) : Family(loc, concentration) {}
 };
 
+struct StudentT : Family<PPX_STUDENT_T, 3, double> {
+    StudentT(double df, double loc, double scale) : Family(df, loc, scale) {}
+};
+
+struct Cauchy : Family<PPX_CAUCHY, 2, double> {
+    Cauchy(double loc, double scale) : Family(loc, scale) {}
+};
+
+struct HalfCauchy : Family<PPX_HALF_CAUCHY, 1, double> {
+    explicit HalfCauchy(double scale) : Family(scale) {}
+};
+
+struct HalfNormal : Family<PPX_HALF_NORMAL, 1, double> {
+    explicit HalfNormal(double scale) : Family(scale) {}
+};
+
+struct Laplace : Family<PPX_LAPLACE, 2, double> {
+    Laplace(double loc, double scale) : Family(loc, scale) {}
+};
+
+struct Logistic : Family<PPX_LOGISTIC, 2, double> {
+    Logistic(double loc, double scale) : Family(loc, scale) {}
+};
+
+// Of largest values.
+struct Gumbel : Family<PPX_GUMBEL, 2, double> {
+    Gumbel(double loc, double scale) : Family(loc, scale) {}
+};
+
+struct InverseGamma : Family<PPX_INVERSE_GAMMA, 2, double> {
+    InverseGamma(double concentration, double rate) : Family(concentration, rate) {}
+};
+
+struct Pareto : Family<PPX_PARETO, 2, double> {
+    Pareto(double scale, double alpha) : Family(scale, alpha) {}
+};
+
 // All of the probability at one value.
 struct Delta : Family<PPX_DELTA, 1, double> {
     explicit Delta(double value) : Family(value) {}
@@ -142,6 +179,36 @@ struct Binomial : Family<PPX_BINOMIAL, 2, std::int64_t> {
     Binomial(double total_count, double probs) : Family(total_count, probs) {}
 };
 
+// Successes, each of probability `probs`, before `total_count` failures.
+struct NegativeBinomial : Family<PPX_NEGATIVE_BINOMIAL, 2, std::int64_t> {
+    NegativeBinomial(double total_count, double probs) : Family(total_count, probs) {}
+};
+
+// Counts of variance mean + mean^2 / concentration.
+struct NegativeBinomial2 : Family<PPX_NEGATIVE_BINOMIAL_2, 2, std::int64_t> {
+    NegativeBinomial2(double mean, double concentration) : Family(mean, concentration) {}
+};
+
+struct BetaBinomial : Family<PPX_BETA_BINOMIAL, 3, std::int64_t> {
+    BetaBinomial(double concentration1, double concentration0, double total_count)
+        : Family(concentration1, concentration0, total_count) {}
+};
+
+// Failures before the first success.
+struct Geometric : Family<PPX_GEOMETRIC, 1, std::int64_t> {
+    explicit Geometric(double probs) : Family(probs) {}
+};
+
+// Successes among `draws` taken, without putting back, from `population`, `successes` of which are such.
+struct Hypergeometric : Family<PPX_HYPERGEOMETRIC, 3, std::int64_t> {
+    Hypergeometric(double population, double successes, double draws) : Family(population, successes, draws) {}
+};
+
+// 0 with probability `gate`, else Poisson.
+struct ZeroInflatedPoisson : Family<PPX_ZERO_INFLATED_POISSON, 2, std::int64_t> {
+    ZeroInflatedPoisson(double gate, double rate) : Family(gate, rate) {}
+};
+
 // -- arrays of independent elements --
 
 template <class Elements>
@@ -149,6 +216,7 @@ struct Each : Distribution {
     using Value = Array;
     explicit Each(Array a) : Each({std::move(a)}, Number<1>()) {}
     Each(Array a, Array b) : Each({std::move(a), std::move(b)}, Number<2>()) {}
+    Each(Array a, Array b, Array c) : Each({std::move(a), std::move(b), std::move(c)}, Number<3>()) {}
     Each(Array a, Array b, Array c, Array d)
         : Each({std::move(a), std::move(b), std::move(c), std::move(d)}, Number<4>()) {}
 

@@ -28,7 +28,7 @@ struct Options {
     std::string system_name = "ppx-cpp"; // of the front end
     std::string build_id;                // changes when addresses may have changed; "": of the program and its modules
     std::string curve_secret_key;        // 40 characters (Z85): only for peers that know the public key; "": for all
-    std::uint32_t disabled = 0;          // capabilities not to announce, bits as on the wire; 31: PPX 1.0.0
+    std::uint32_t disabled = 0;          // capabilities not to announce, bits as on the wire; 63: PPX 1.0.0
     bool control = true;                 // of draws that say nothing of it
     bool stop_with_parent = false;       // also if PPX_STOP_WITH_PARENT=1 is in the environment
     bool stop_on_signals = true;         // SIGTERM and SIGINT, a second one at once; for one of a process
