@@ -64,8 +64,8 @@ class Beta(Elementwise):
 
     @property
     def variance(self) -> Any:
-        total = self.concentration1 + self.concentration0
-        return self.concentration1 * self.concentration0 / (np.square(total) * (total + 1.0))
+        total = self.concentration1 + self.concentration0  # its square, or their product, may overflow or be 0
+        return (self.concentration1 / total) * (self.concentration0 / total) / (total + 1.0)
 
     @property
     def support(self) -> tuple[Any, Any]:

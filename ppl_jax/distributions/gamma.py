@@ -79,7 +79,7 @@ class Gamma(Elementwise):
 
     @property
     def variance(self) -> Any:
-        return self.concentration / np.square(self.rate)
+        return self.concentration / self.rate / self.rate
 
     @property
     def support(self) -> tuple[Any, Any]:
@@ -124,7 +124,7 @@ class Exponential(Elementwise):
 
     @property
     def variance(self) -> Any:
-        return 1.0 / np.square(self.rate)
+        return 1.0 / self.rate / self.rate
 
     @property
     def support(self) -> tuple[Any, Any]:

@@ -63,8 +63,9 @@ class LogNormal(Elementwise):
 
     @property
     def variance(self) -> Any:
+        square = np.square(self.scale)
         with np.errstate(over="ignore"):
-            return np.expm1(np.square(self.scale)) * np.exp(2.0 * self.loc + np.square(self.scale))
+            return -np.expm1(-square) * np.exp(2.0 * (self.loc + square))  # no factor overflows where they do not all
 
     @property
     def support(self) -> tuple[Any, Any]:

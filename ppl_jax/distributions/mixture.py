@@ -84,13 +84,19 @@ class Mixture(Distribution):
 
     @property
     def mean(self) -> Any:
-        return sum(p * c.mean for p, c in zip(self.probs.tolist(), self.components, strict=True))
+        return sum(p * c.mean for p, c in self._possible())
 
     @property
     def variance(self) -> Any:
         mean = self.mean
+        if not math.isfinite(mean):
+            return abs(mean)  # infinite, or unknown
+        return sum(p * (c.variance + (c.mean - mean) ** 2) for p, c in self._possible())
+
+    def _possible(self) -> list[tuple[float, Distribution]]:
+        """Probabilities and components without those of probability 0, whose moments may be infinite."""
         pairs = zip(self.probs.tolist(), self.components, strict=True)
-        return sum(p * (c.variance + (c.mean - mean) ** 2) for p, c in pairs)
+        return [(p, component) for p, component in pairs if p > 0.0]
 
     @property
     def support(self) -> tuple[Any, Any]:

@@ -21,6 +21,8 @@ from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
 _SQRT2 = math.sqrt(2.0)
 _SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
 _NARROW = 1e-5  # below this, a difference of scaled tails loses more digits than three terms of its series
+_NEGLIGIBLE = 90.0  # twice how far below its highest value, in logarithms, a density adds nothing to a moment
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(96)
 _TAIL = 8.0  # beyond this many standard deviations rejection from an exponential is exact and nearly always accepts
 
 
@@ -97,11 +99,26 @@ class TruncatedNormal(Elementwise):
         return TruncatedNormal(self.loc, self.scale * factor, self.low, self.high)
 
     def _moments(self) -> tuple[Any, Any]:
-        from scipy.stats import truncnorm
+        """Mean and standard deviation, by quadrature of the density around its mode.
 
-        a, b = (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
-        mean, variance = truncnorm.stats(a, b, loc=self.loc, scale=self.scale, moments="mv")
-        return mean[()], variance[()]
+        The closed formulas are differences of ratios of tails, of which nothing is left far out; here all terms are
+        positive, and the distance from the mode is integrated, not the value.
+        """
+        mode = np.clip(self.loc, self.low, self.high)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            slope = (mode - self.loc) / self.scale
+            reach = _NEGLIGIBLE / (np.abs(slope) + np.hypot(slope, math.sqrt(_NEGLIGIBLE)))
+            left = np.maximum((self.low - mode) / self.scale, -reach)
+            right = np.minimum((self.high - mode) / self.scale, reach)
+            half = 0.5 * (right - left)[..., None]
+            offsets = half * _NODES  # from the middle
+            t = (0.5 * (left + right))[..., None] + offsets
+            density = _NODE_WEIGHTS * np.exp(-t * (np.expand_dims(slope, -1) + 0.5 * t))
+            density /= density.sum(axis=-1, keepdims=True)
+            shift = (density * t).sum(axis=-1)
+            spread = np.sqrt((density * np.square(t - shift[..., None])).sum(axis=-1))
+            mean = np.clip(mode + self.scale * shift, self.low, self.high)
+            return mean[()], (self.scale * spread)[()]
 
     @property
     def mean(self) -> Any:
@@ -109,6 +126,10 @@ class TruncatedNormal(Elementwise):
 
     @property
     def variance(self) -> Any:
+        return np.square(self.stddev)
+
+    @property
+    def stddev(self) -> Any:
         return self._moments()[1]
 
     @property

@@ -57,11 +57,12 @@ class Uniform(Elementwise):
 
     @property
     def mean(self) -> Any:
-        return 0.5 * (self.low + self.high)
+        return 0.5 * self.low + 0.5 * self.high  # the sum itself may overflow
 
     @property
     def variance(self) -> Any:
-        return np.square(self.high - self.low) / 12.0
+        with np.errstate(over="ignore"):
+            return np.square(self.high - self.low) / 12.0
 
     @property
     def support(self) -> tuple[Any, Any]:

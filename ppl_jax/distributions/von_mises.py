@@ -11,6 +11,7 @@ from scipy.special import i0e, i1e
 from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
 
 _LOG_2PI = math.log(2.0 * math.pi)
+_SERIES_FROM = 100.0  # concentration from which the variance is a series
 
 
 class VonMises(Elementwise):
@@ -77,7 +78,10 @@ class VonMises(Elementwise):
     @property
     def variance(self) -> Any:
         """The circular variance, in [0, 1]."""
-        return np.broadcast_to(1.0 - i1e(self.concentration) / i0e(self.concentration), self.shape)[()]
+        w = 1.0 / np.maximum(self.concentration, _SERIES_FROM)
+        series = w * (0.5 + w * (1.0 + w * (1.0 + w * (25.0 / 16.0 + w * (13.0 / 4.0 + w * 1073.0 / 128.0)))) / 8.0)
+        direct = 1.0 - i1e(self.concentration) / i0e(self.concentration)  # large concentrations leave no digits of it
+        return np.broadcast_to(np.where(np.less(self.concentration, _SERIES_FROM), direct, series), self.shape)[()]
 
     @property
     def support(self) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import gamma as gamma_function
+from scipy.special import gammaln, zeta
 
 from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_positive
 
@@ -65,9 +66,21 @@ class Weibull(Elementwise):
 
     @property
     def variance(self) -> Any:
-        second = gamma_function(1.0 + 2.0 / self.concentration)
-        return np.square(self.scale) * (second - np.square(gamma_function(1.0 + 1.0 / self.concentration)))
+        with np.errstate(over="ignore"):
+            return np.square(self.mean) * np.expm1(_log_ratio(1.0 / self.concentration))
 
     @property
     def support(self) -> tuple[Any, Any]:
         return 0.0, math.inf
+
+
+#: Of log(Gamma(1 + 2x) / Gamma(1 + x)**2) in powers of x, from x**15 down to x**2.
+_SERIES = [(-1.0) ** k * (2.0**k - 2.0) * float(zeta(k)) / k for k in range(15, 1, -1)]
+_SERIES_BELOW = 0.03
+
+
+def _log_ratio(x: Any) -> Any:
+    """log(Gamma(1 + 2x) / Gamma(1 + x)**2) of x > 0, which goes to 0 as x**2."""
+    small = np.minimum(x, _SERIES_BELOW)
+    series = np.polyval([*_SERIES, 0.0, 0.0], small)
+    return np.where(np.less(x, _SERIES_BELOW), series, gammaln(1.0 + 2.0 * x) - 2.0 * gammaln(1.0 + x))[()]

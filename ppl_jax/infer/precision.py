@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ppl_jax.distributions.base import Distribution
 from ppl_jax.errors import describe_site
 from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.host import Job
@@ -55,12 +56,19 @@ class Repeated(Execution):
 
 
 def is_coarse(distribution: Any, value: Any) -> bool:
-    """Whether JAX's numbers near a drawn value are too far apart, or end too soon, for its distribution."""
+    """Whether JAX's numbers near a drawn value are too far apart, or end too soon, for its distribution.
+
+    Where the moments are infinite or unknown (tails too heavy, nothing defined) the density itself is asked: whether
+    it changes within the distance of two neighbouring numbers.
+    """
     try:
         stddev, mean = np.asarray(distribution.stddev), np.asarray(distribution.mean)
     except NotImplementedError:
-        return False
-    known = np.isfinite(stddev) & np.isfinite(mean) & (stddev > 0.0)
+        stddev = mean = np.asarray(np.nan)
+    known = np.isfinite(stddev) & np.isfinite(mean)
+    if not np.all(known) and not distribution.discrete and _changes_within_a_step(distribution, value):
+        return True
+    known = known & (stddev > 0.0)
     with np.errstate(invalid="ignore"):
         if distribution.discrete:
             last = jnp.iinfo(jnp.result_type(int)).max
@@ -92,3 +100,16 @@ def lost_in(execution: Repeated, log_weight: float) -> str | None:
     if np.isfinite(exact) and not abs(log_weight - exact) <= _WEIGHT_ERROR:
         return f"the log weight of a trace is {exact:.6g} and came out as {log_weight:.6g}"
     return None
+
+
+def _changes_within_a_step(distribution: Distribution, value: Any) -> bool:
+    """Whether the log density differs by more than the grain allows between a value and JAX's next numbers."""
+    value = np.asarray(value, dtype=np.float64)
+    step = np.abs(value) * float(jnp.finfo(jnp.result_type(float)).eps)
+    try:
+        here, *beside = (np.asarray(distribution.log_prob(value + k * step)) for k in (0, -1, 1))
+    except Exception:  # a family of numpyro's of which nothing more is known
+        return False
+    with np.errstate(invalid="ignore"):
+        jumps = [np.isfinite(here) & np.isfinite(other) & (np.abs(other - here) > _GRAIN) for other in beside]
+    return bool(np.any(jumps))
