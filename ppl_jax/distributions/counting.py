@@ -33,14 +33,16 @@ def draw_log_concave(
     """
     w = 1.0 + 0.5 * mass
     while True:
-        u, v = uniform(), uniform()
-        sign, z = uniform(), uniform()
-        if u * (1.0 + w) <= w:
-            y, cover = v * w / mass, 1.0
+        u, z = uniform() - 0.5, uniform()
+        v = 2.0 * abs(u) * (1.0 + w)  # which part of the envelope: a plateau as wide as w, then exponential tails
+        if v <= w:
+            y, cover = v / mass, 1.0
         else:
-            tail = -math.log(v)
-            y, cover = (w + tail) / mass, v
+            cover = 1.0 + w - v
+            if cover <= 0.0:
+                continue
+            y = (w - math.log(cover)) / mass
         step = math.floor(y + 0.5)
-        k = mode - step if sign < 0.5 else mode + step
+        k = mode - step if u < 0.0 else mode + step
         if low <= k <= high and math.log(z * cover) <= log_ratio(k):
             return k

@@ -14,6 +14,7 @@ from ppl_jax.errors import ParameterError
 
 #: How far from 1 the sum of a value may be: what is rounding in JAX's float32.
 SUM_ERROR = 1e-5
+_SMALL = 64  # up to so many elements plain Python floats are quicker than arrays
 
 
 class Dirichlet(Distribution):
@@ -41,6 +42,8 @@ class Dirichlet(Distribution):
         if is_tracer(value) or is_tracer(self.concentration):
             return self._traced_log_prob(value)
         x, a = np.asarray(value, dtype=np.float64), self.concentration
+        if a.ndim == 1 and x.shape == a.shape and x.size <= _SMALL:
+            return _log_density(x.tolist(), a.tolist())
         with np.errstate(all="ignore"):
             norm = gammaln(a.sum(axis=-1)) - gammaln(a).sum(axis=-1)
             powers = np.where(a == 1.0, 0.0, (a - 1.0) * np.log(x))  # at 0 that is 0 or infinite
@@ -68,6 +71,19 @@ class Dirichlet(Distribution):
     def support(self) -> tuple[Any, Any]:
         """Bounds of each element."""
         return 0.0, 1.0
+
+
+def _log_density(x: list[float], a: list[float]) -> float:
+    if not (abs(sum(x) - 1.0) <= SUM_ERROR and min(x) >= 0.0):
+        return -math.inf
+    total = math.lgamma(sum(a))
+    for share, concentration in zip(x, a, strict=True):
+        total -= math.lgamma(concentration)
+        if share > 0.0:
+            total += (concentration - 1.0) * math.log(share)
+        elif concentration != 1.0:
+            total += math.copysign(math.inf, 1.0 - concentration)
+    return total if total == total else -math.inf
 
 
 def _draw(uniform: Any, concentrations: list[float]) -> list[float]:

@@ -42,21 +42,17 @@ class Hypergeometric(Elementwise):
         low, high = max(0.0, draws - rest), min(successes, draws)
         if low == high:
             return int(low)
+        if draws * (successes / population) - low < 10.0:
+            return _by_inversion(uniform(), population, successes, draws, low, high)
         mode = min(max(float(math.floor((draws + 1.0) * (successes + 1.0) / (population + 2.0))), low), high)
 
-        def log_weight(k: float) -> float:
-            return -(
-                log_factorial(k)
-                + log_factorial(successes - k)
-                + log_factorial(draws - k)
-                + log_factorial(rest - draws + k)
-            )
+        at_mode = _log_weight(mode, successes, draws, rest)
+        mass = math.exp(_log_total(population, successes, draws) + at_mode)
 
-        total = log_factorial(successes) + log_factorial(rest) + log_factorial(draws)
-        total = total + log_factorial(population - draws) - log_factorial(population)
-        at_mode = log_weight(mode)
-        mass = math.exp(total + at_mode)
-        return draw_log_concave(uniform, int(mode), mass, lambda k: log_weight(float(k)) - at_mode, int(low), int(high))
+        def log_ratio(k: int) -> float:
+            return _log_weight(float(k), successes, draws, rest) - at_mode
+
+        return draw_log_concave(uniform, int(mode), mass, log_ratio, int(low), int(high))
 
     @staticmethod
     def _log_density(value: float, population: float, successes: float, draws: float) -> float:
@@ -101,6 +97,29 @@ class Hypergeometric(Elementwise):
         population, successes, draws = parts
         low = xp.maximum(0.0, draws - (population - successes))
         return _whole(low), _whole(xp.minimum(successes, draws))
+
+
+def _log_weight(k: float, successes: float, draws: float, rest: float) -> float:
+    """Log probability of k, but for ``_log_total``."""
+    return -(
+        log_factorial(k) + log_factorial(successes - k) + log_factorial(draws - k) + log_factorial(rest - draws + k)
+    )
+
+
+def _log_total(population: float, successes: float, draws: float) -> float:
+    total = log_factorial(successes) + log_factorial(population - successes) + log_factorial(draws)
+    return total + log_factorial(population - draws) - log_factorial(population)
+
+
+def _by_inversion(u: float, population: float, successes: float, draws: float, low: float, high: float) -> int:
+    rest = population - successes
+    mass = math.exp(_log_total(population, successes, draws) + _log_weight(low, successes, draws, rest))
+    k, cumulative = low, mass
+    while u >= cumulative and k < high and mass > 0.0:
+        mass *= (successes - k) * (draws - k) / ((k + 1.0) * (rest - draws + k + 1.0))
+        k += 1.0
+        cumulative += mass
+    return int(k)
 
 
 def log_masses(k: Any, population: Any, successes: Any, draws: Any, xp: Any = np) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ppl_jax.distributions.binomial import Binomial
 from ppl_jax.distributions.counting import require_count
 from ppl_jax.errors import ParameterError
 
+_SMALL = 64  # up to so many categories plain Python floats are quicker than arrays
 _ROUNDING = 1e-13  # sums this near to 1 are rounding: such probs are kept as they are
 
 
@@ -35,6 +37,9 @@ class Multinomial(Distribution):
         if np.ndim(given) == 0 or given.shape[-1] == 0:
             raise ParameterError("Multinomial", "probs", probs, "an array of at least one category on its last axis")
         self.total_count, self.probs = total_count, _normalised(given, probs)
+        if type(total_count) is float:
+            self.shape = tuple(given.shape)
+            return
         try:
             batch = np.broadcast_shapes(np.shape(total_count), given.shape[:-1])
         except ValueError:
@@ -51,7 +56,10 @@ class Multinomial(Distribution):
     def log_prob(self, value: Any) -> Any:
         if is_tracer(value) or is_tracer(self.total_count) or is_tracer(self.probs):
             return self._traced_log_prob(value)
-        x, n = np.asarray(value, dtype=np.float64), np.asarray(self.total_count)
+        x = np.asarray(value, dtype=np.float64)
+        if type(self.total_count) is float and x.ndim == 1 and x.shape == self.probs.shape and x.size <= _SMALL:
+            return _log_mass(x.tolist(), self.total_count, self.probs.tolist())
+        n = np.asarray(self.total_count)
         with np.errstate(all="ignore"):
             inside = np.all((x >= 0.0) & (x == np.floor(x)), axis=-1) & (x.sum(axis=-1) == n)
             safe = np.where(inside[..., None], x, 0.0)
@@ -82,6 +90,15 @@ class Multinomial(Distribution):
 def _normalised(probs: Any, given: Any) -> Any:
     if is_tracer(probs):
         return probs / probs.sum(axis=-1, keepdims=True)
+    if probs.ndim == 1 and probs.size <= _SMALL:
+        row = probs.tolist()
+        whole = sum(row)
+        if 0.0 < whole < np.inf and min(row) >= 0.0:
+            if abs(whole - 1.0) < _ROUNDING:
+                return probs
+            probs = probs / whole
+            probs.setflags(write=False)
+            return probs
     with np.errstate(over="ignore", invalid="ignore"):
         total = probs.sum(axis=-1, keepdims=True)
     if not ((probs >= 0.0).all() and (total > 0.0).all() and (total < np.inf).all()):
@@ -89,6 +106,19 @@ def _normalised(probs: Any, given: Any) -> Any:
     normalised = np.where(np.abs(total - 1.0) < _ROUNDING, probs, probs / total)
     normalised.setflags(write=False)
     return normalised
+
+
+def _log_mass(counts: list[float], n: float, probs: list[float]) -> float:
+    if not (sum(counts) == n and min(counts) >= 0.0):
+        return -math.inf
+    total = math.lgamma(n + 1.0)
+    for count, mass in zip(counts, probs, strict=True):
+        if count == 0.0:
+            continue
+        if mass == 0.0 or count != math.floor(count):
+            return -math.inf
+        total += count * math.log(mass) - math.lgamma(count + 1.0)
+    return total
 
 
 def _draw(uniform: Any, n: int, probs: list[float]) -> list[int]:

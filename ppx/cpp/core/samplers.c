@@ -218,24 +218,35 @@ static double hypergeometric(ppx_stream *stream, double population, double succe
     double rest = population - successes, low = draws - rest > 0.0 ? draws - rest : 0.0;
     double high = successes < draws ? successes : draws, mode, total, at_mode, mass, w;
     if (low == high) return low;
-    mode = limit(floor((draws + 1.0) * (successes + 1.0) / (population + 2.0)), low, high);
     total = log_factorial(successes) + log_factorial(rest) + log_factorial(draws);
     total = total + log_factorial(population - draws) - log_factorial(population);
+    if (draws * (successes / population) - low < 10.0) {
+        double u = ppx_uniform(stream), k = low, c;
+        mass = exp(total + urn_weight(low, successes, draws, rest));
+        c = mass;
+        while (u >= c && k < high && mass > 0.0) {
+            mass = mass * ((successes - k) * (draws - k) / ((k + 1.0) * (rest - draws + k + 1.0)));
+            k = k + 1.0;
+            c = c + mass;
+        }
+        return k;
+    }
+    mode = limit(floor((draws + 1.0) * (successes + 1.0) / (population + 2.0)), low, high);
     at_mode = urn_weight(mode, successes, draws, rest);
     mass = exp(total + at_mode);
     w = 1.0 + 0.5 * mass;
     for (;;) {
-        double u = ppx_uniform(stream), v = ppx_uniform(stream), sign = ppx_uniform(stream), z = ppx_uniform(stream);
-        double y, cover, step, k;
-        if (u * (1.0 + w) <= w) {
-            y = v * w / mass;
-            cover = 1.0;
+        double u = ppx_uniform(stream) - 0.5, z = ppx_uniform(stream), v = 2.0 * fabs(u) * (1.0 + w);
+        double y, cover = 1.0, step, k;
+        if (v <= w) {
+            y = v / mass;
         } else {
-            y = (w + -log(v)) / mass;
-            cover = v;
+            cover = 1.0 + w - v;
+            if (cover <= 0.0) continue;
+            y = (w - log(cover)) / mass;
         }
         step = floor(y + 0.5);
-        k = sign < 0.5 ? mode - step : mode + step;
+        k = u < 0.0 ? mode - step : mode + step;
         if (k < low || k > high) continue;
         if (log(z * cover) <= urn_weight(k, successes, draws, rest) - at_mode) return k;
     }
