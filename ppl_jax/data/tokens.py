@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_jax.data import shares
 from ppl_jax.data.coordinates import (
     CATEGORY,
     MOST_CATEGORIES,
@@ -31,6 +32,7 @@ from ppl_jax.data.coordinates import (
     log_priors,
     log_stretch,
 )
+from ppl_jax.data.shares import number_of_elements
 from ppl_jax.distributions.layouts import FAMILIES, count_numbers, rebuild
 from ppl_jax.errors import ObservationError
 from ppl_jax.primitives import OBSERVE, SAMPLE, Site
@@ -80,12 +82,12 @@ def proposable(site: SiteLayout, conditioned: frozenset[str] | set[str]) -> int:
         return 0
     if site.name is not None and site.name in conditioned:
         return 0
-    family, elements = site.distribution[0], math.prod(site.value)
+    family, elements = site.distribution[0], number_of_elements(site.distribution[0], site.value)
     if elements > MOST_ELEMENTS:
         return 0
     if family == "Categorical":
         return elements if site.distribution[1][-1] <= MOST_CATEGORIES else 0
-    if is_vectorised(family) or family == "MultivariateNormal":
+    if is_vectorised(family) or family == "MultivariateNormal" or family in shares.FAMILIES:
         return elements
     return 1 if site.value == () and family not in ("Delta", "Factor") else 0
 
@@ -112,7 +114,7 @@ class Tokens(NamedTuple):
 
 
 class _Special(NamedTuple):
-    """A site whose tokens are not read from single numbers: a multivariate normal, or a family without a formula."""
+    """A site whose tokens are not read from single numbers: elements that depend on each other, or no formula."""
 
     first: int
     size: int
@@ -141,7 +143,8 @@ class TracePlan:
         self.observations = observations
         for site, value_at, numbers_at in latents:
             family, *shapes = site.distribution
-            row, number, elements = sites.add(site.address, family), family_number(family), math.prod(site.value)
+            row, number = sites.add(site.address, family), family_number(family)
+            elements = number_of_elements(family, site.value)
             formula = is_vectorised(family)
             if not formula and family != "Categorical":
                 self.special.append(_Special(len(rows), elements, value_at, numbers_at, site.distribution))
@@ -151,9 +154,7 @@ class TracePlan:
                 parameters += [numbers_at] * (MOST_PARAMETERS - len(parameters))
                 categories = shapes[0][-1] if family == "Categorical" else 0
                 probs_at = numbers_at + element * categories
-                rows.append(
-                    (row, number, site.instance, element, value_at + element, parameters, probs_at, categories)
-                )
+                rows.append((row, number, site.instance, element, value_at + element, parameters, probs_at, categories))
         self.length = len(rows)
         columns = list(zip(*rows, strict=True)) if rows else [()] * 8
         self.site, self.family, self.instance, self.element, self.value_at, _, self.probs_at, self.categories = (
@@ -313,10 +314,15 @@ def _put(frames: Frames, where: np.ndarray, part: Frames) -> None:
 def _read_special(
     heap: np.ndarray, starts: np.ndarray, firsts: np.ndarray, special: _Special, frames: Frames, log_prior: np.ndarray
 ) -> None:
-    """Frames and log densities of one multivariate normal, or of a draw of any scalar family, in all its traces."""
+    """Frames and log densities of a vector of dependent elements, or a draw of any scalar family, in all its traces."""
     tokens = firsts[:, None] + special.first + np.arange(special.size)
-    values = np.asarray(heap[starts[:, None] + special.value_at + np.arange(special.size)], np.float64)
+    size = special.size + (special.layout[0] in shares.FAMILIES)
+    values = np.asarray(heap[starts[:, None] + special.value_at + np.arange(size)], np.float64)
     numbers = heap[starts[:, None] + special.numbers_at + np.arange(count_numbers(special.layout))]
+    if special.layout[0] in shares.FAMILIES:
+        part, log_prior[tokens.ravel()] = shares.frames_of_elements(special.layout[0], numbers, values)
+        _put(frames, tokens.ravel(), part)
+        return
     if special.layout[0] == "MultivariateNormal":
         d = special.size
         means, scales = conditional_normals(numbers[:, :d], numbers[:, d:].reshape(-1, d, d), values)

@@ -11,7 +11,7 @@ The first draw of all executions looks alike (the same call site, prior and data
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from greenlet import getcurrent
 
+from ppl_jax.data import shares
 from ppl_jax.data.batches import places
 from ppl_jax.data.coordinates import (
     CATEGORY,
@@ -34,10 +35,13 @@ from ppl_jax.data.coordinates import (
     frames_of,
     is_vectorised,
 )
+from ppl_jax.data.shares import number_of_elements
 from ppl_jax.data.tokens import IMPOSSIBLE
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.categorical import Categorical
+from ppl_jax.distributions.dirichlet import Dirichlet
+from ppl_jax.distributions.multinomial import Multinomial
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
 from ppl_jax.execution import Execution
 from ppl_jax.infer.host import Job
@@ -134,20 +138,23 @@ class Guided(Execution):
     def _settle_vector(self, site: Site, row: int) -> bool:
         """Draws a vector element by element; False if it cannot be divided."""
         prior = site.distribution
-        size = int(np.prod(prior.shape))
+        size = number_of_elements(prior.family, prior.shape)
         parts: Sequence[Distribution] | None = None
-        if size > MOST_ELEMENTS:
+        if size > MOST_ELEMENTS or size == 0:
             return False
-        if not isinstance(prior, MultivariateNormal):
+        conditional = _CONDITIONAL.get(type(prior))
+        if conditional is None:
             parts = element_priors(prior)
             if parts is None:
                 return False
         values: list[Any] = []
         for element in range(size):
-            part = parts[element] if parts is not None else conditional_normal(prior, values)
+            part = parts[element] if parts is not None else conditional(prior, values)  # type: ignore[misc]
             value, log_density = self._ask(Token(row, prior.family, site.instance, element, part))
             values.append(value)
             self.log_weight += part.log_prob(value) - log_density
+        if prior.family in shares.FAMILIES:
+            values = shares.with_last(prior, values)
         site.value = np.array(values, np.int64 if prior.discrete else np.float64).reshape(prior.shape)
         return True
 
@@ -157,6 +164,14 @@ class Guided(Execution):
         self.token = None
         value, log_density = self.answer
         return (int(value) if token.prior.discrete else value), log_density
+
+
+#: The prior of the next element given those before it, where elements depend on each other.
+_CONDITIONAL: dict[type, Callable[[Any, Sequence[Any]], Distribution]] = {
+    MultivariateNormal: conditional_normal,
+    Dirichlet: shares.conditional_share,
+    Multinomial: shares.conditional_count,
+}
 
 
 class Evaluator:

@@ -30,6 +30,15 @@ def test_tokens_of_every_family_keep_the_prior_density_of_the_trace():
     assert set(tokens.lengths) == {len(wide_programs.FAMILIES) + elements}
 
 
+def test_shares_and_counts_are_divided_into_elements_that_keep_the_density():
+    table, _, (tokens, _, _) = encoded(wide_programs.more, {"y": ()}, 50)
+    ends = np.cumsum(tokens.lengths)
+    density = tokens.log_prior - log_stretch(tokens.frames, tokens.u)
+    sums = [density[end - length : end].sum() for length, end in zip(tokens.lengths, ends, strict=True)]
+    np.testing.assert_allclose(sums, [trace.log_prob for trace in table], rtol=1e-9)
+    assert set(tokens.lengths) == {len(wide_programs.MORE) + 2 + 1 + 3}
+
+
 def test_coordinates_of_continuous_draws_are_of_order_one():
     _, _, (tokens, _, _) = encoded(wide_programs.zoo, {"sum": ()}, 400)
     for site in np.unique(tokens.site):

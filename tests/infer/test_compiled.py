@@ -9,7 +9,7 @@ import numpy as np
 import programs
 import pytest
 from nn.small_network import gum_network
-from nn.wide_programs import FAMILIES, VECTORS
+from nn.wide_programs import FAMILIES, MORE, SHARES, VECTORS, more
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
@@ -106,6 +106,25 @@ def test_weights_are_exact_for_every_family(core):
     assert abs(terms.mean()) < 4.5 * terms.std() / math.sqrt(600)
     assert posterior[0]["choices"].dtype == np.int64
     assert type(posterior[0]["Poisson"]) is int
+
+
+def test_weights_are_exact_for_shares_counts_and_heavy_tails():
+    """Means of bounded functions of what is drawn: quantiles' indicators, shares and counts."""
+    network = untrained(more, FeedForward(8, 1))
+    posterior = guided(more, {"y": 0.0}, 600, network, seed=2)
+    ratios = np.exp(posterior.log_weights + 0.5 * math.log(2.0 * math.pi))
+    assert abs(ratios.mean() - 1.0) < 4.0 * ratios.std() / math.sqrt(600)
+    fresh = ppl.prior(more, 3_000, seed=3, backend="host", progress=False).values
+    for name in MORE:
+        values, others = (np.array(traces.column(name), float) for traces in (posterior.values, fresh))
+        middle = np.median(others)
+        terms = ratios * ((values <= middle) - np.mean(others <= middle))
+        assert abs(terms.mean()) < 4.5 * terms.std() / math.sqrt(600) + 0.037, name  # four errors of 3,000 draws
+    for name, distribution in SHARES.items():
+        terms = ratios[:, None] * (np.array(posterior.values.column(name)) - distribution.mean)
+        assert np.all(np.abs(terms.mean(axis=0)) <= 4.5 * terms.std(axis=0) / math.sqrt(600) + 1e-12), name
+        assert np.isfinite(distribution.log_prob(np.array(posterior.values.column(name)))).all()
+    assert posterior[0]["votes"].dtype == np.int64 and posterior[0]["votes"].sum() == 20
 
 
 # -- what it does not depend on ----------------------------------------------------------------------------------------

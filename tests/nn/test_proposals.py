@@ -4,18 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nn.wide_programs import FAMILIES
+from nn.wide_programs import FAMILIES as FIRST
+from nn.wide_programs import MORE
 from scipy.special import logsumexp
 
 import ppl_jax.distributions as dist
 from ppl_jax.data.batches import unit_bounds
-from ppl_jax.data.coordinates import CATEGORY, LOGARITHM, Frames, coordinates, frame_of, log_stretch
+from ppl_jax.data.coordinates import CATEGORY, LOGARITHM, TAILS, Frames, coordinates, frame_of, log_stretch
 from ppl_jax.data.tokens import IMPOSSIBLE
 from ppl_jax.nn.draws import _log_mixture, draw, mixed_with_prior
 from ppl_jax.nn.proposals import log_density, mixture
 from ppl_jax.streams import streams
 
 K = 4
+FAMILIES = {**FIRST, **MORE}
 DISCRETE = [name for name, prior in FAMILIES.items() if prior.discrete]
 CONTINUOUS = [name for name in FAMILIES if name not in DISCRETE]
 
@@ -98,9 +100,13 @@ def test_densities_of_continuous_proposals_are_normalised(name, spread):
     raw = raw_numbers(4, 1, spread)
     kind, shift, scale, low, high = frame_of(prior)
     wide = 60.0 * np.exp(spread)
-    ends = np.clip([shift - wide * scale, shift + wide * scale], low, high) if kind != LOGARITHM else None
-    x = np.exp(shift + scale * np.linspace(-wide, wide, 200_001)) if ends is None else np.linspace(*ends, 200_001)
-    x = np.clip(x, 1e-280, 1e280) if ends is None else x
+    u = np.linspace(-wide, wide, 200_001)
+    if kind == LOGARITHM:
+        x = low + np.clip(np.exp(shift + scale * u), 1e-280, 1e280)
+    elif kind == TAILS:
+        x = shift + scale * np.sinh(np.clip(u, -500.0, 500.0))
+    else:
+        x = np.linspace(*np.clip([shift - wide * scale, shift + wide * scale], low, high), 200_001)
     density = np.exp(host_log_density(prior, np.tile(raw, (len(x), 1)), x))
     # The trapezoidal rule on a fine grid; the density may be as narrow as a hundredth of the prior's width.
     assert abs(np.trapezoid(density, x) - 1.0) < 2e-3

@@ -32,6 +32,38 @@ VECTORS = {
 }
 
 
+#: The families that numpyro's users know.
+MORE = {
+    "NegativeBinomial": dist.NegativeBinomial(3.0, 0.4),
+    "NegativeBinomial2": dist.NegativeBinomial2(6.0, 1.5),
+    "BetaBinomial": dist.BetaBinomial(2.0, 3.0, 12),
+    "Geometric": dist.Geometric(0.3),
+    "Hypergeometric": dist.Hypergeometric(40, 15, 12),
+    "ZeroInflatedPoisson": dist.ZeroInflatedPoisson(0.3, 4.0),
+    "StudentT": dist.StudentT(2.0, 5.0, 0.3),
+    "Cauchy": dist.Cauchy(-2.0, 3.0),
+    "HalfCauchy": dist.HalfCauchy(2.0),
+    "HalfNormal": dist.HalfNormal(2.0),
+    "Laplace": dist.Laplace(1.0, 2.0),
+    "Logistic": dist.Logistic(1.0, 2.0),
+    "Gumbel": dist.Gumbel(1.0, 2.0),
+    "InverseGamma": dist.InverseGamma(2.5, 3.0),
+    "Pareto": dist.Pareto(2.0, 3.0),
+}
+SHARES = {
+    "shares": dist.Dirichlet([1.5, 0.7, 3.0]),
+    "two": dist.Dirichlet([2.0, 5.0]),
+    "votes": dist.Multinomial(20, [0.2, 0.0, 0.5, 0.3]),
+}
+
+
+def more():
+    """One draw of each; the data know nothing of them."""
+    for name, distribution in {**MORE, **SHARES}.items():
+        ppl.sample(distribution, name=name)
+    ppl.observe(dist.Normal(0.0, 1.0), name="y")
+
+
 def zoo():
     """One draw of each, in order; the data is their sum."""
     total = 0.0
