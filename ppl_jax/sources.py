@@ -20,7 +20,6 @@ from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.host import Job, write_execution
 from ppl_jax.infer.importance import choose_backend
-from ppl_jax.infer.reproducible import CHECKING_PAYS, warn_if_irreproducible
 from ppl_jax.infer.runs import callers_level, check_count, check_model
 from ppl_jax.infer.workers import run_in_order
 from ppl_jax.models import Request, check_workers
@@ -184,10 +183,8 @@ def source_of(
             f"train needs a callable model without arguments, a dataset, an Empirical or a TraceTable, got {model!r}."
         )
     job = Job(check_model(model), {}, False, 1.0, handlers_in_force(), seed)
-    batch_model = choose_backend(backend, job, 0 if backend == "auto" else math.inf)  # type: ignore[arg-type]
+    batch_model = choose_backend("host" if backend == "auto" else backend, job, math.inf)
     check_workers(job.model, check_count("num_workers", num_workers))
-    if batch_model is None:
-        warn_if_irreproducible(job, CHECKING_PAYS)
     source = ModelSource(job, num_workers, batch_model)
     if num_validation == 0:
         return source, None

@@ -246,17 +246,13 @@ def _choose(backend: str, model: Callable[[], Any], seed: int, count: int, prese
     """The name of the backend and, for the device, the compiled model."""
     from ppl_jax.infer.host import Job
     from ppl_jax.infer.importance import choose_backend
-    from ppl_jax.infer.reproducible import warn_if_irreproducible
 
     begun = {name for name in (HOST, DEVICE) if present.ranges(name, seed)}
     if backend == "auto" and len(begun) == 1:
         backend = begun.pop()
     job = Job(model, {}, False, 1.0, handlers_in_force(), seed)
     batch_model = choose_backend(backend, job, count)
-    if batch_model is not None:
-        return DEVICE, batch_model
-    warn_if_irreproducible(job, count)
-    return HOST, None
+    return (HOST, None) if batch_model is None else (DEVICE, batch_model)
 
 
 def _check_model(source: Source, present: Dataset) -> None:

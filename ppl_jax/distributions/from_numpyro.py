@@ -145,7 +145,7 @@ class NumpyroDistribution(Distribution):
     def __init__(self, *values: Any):
         self._values = dict(zip(self.parameters, (as_parameter(value) for value in values), strict=True))
         self.twin = self.recipe.build(self._values)
-        _trust(self.twin)
+        trust(self.twin)
         self.shape = tuple(self.twin.batch_shape) + tuple(self.twin.event_shape)
 
     def __getattr__(self, name: str) -> Any:
@@ -188,10 +188,12 @@ class NumpyroDistribution(Distribution):
         return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
 
 
-def _trust(twin: Any) -> None:
+def trust(twin: Any) -> None:
     """No more checks of the values it is asked about: those outside the support are known to be possible."""
     while twin is not None:
         twin._validate_args = False
+        for component in getattr(twin, "component_distributions", ()):
+            trust(component)
         twin = getattr(twin, "base_dist", None)
 
 

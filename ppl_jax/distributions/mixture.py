@@ -63,7 +63,7 @@ class Mixture(Distribution):
 
         bounds = [component.support for component in self.components]
         if any(is_tracer(bound) for pair in bounds for bound in pair):
-            return constraints.integer_nonnegative if self.discrete else constraints.real
+            return constraints.nonnegative_integer if self.discrete else _moving_support(bounds)
         low, high = self.support
         if all(pair == (low, high) for pair in bounds) and len({type(twin.support) for twin in twins}) == 1:
             return None
@@ -102,6 +102,20 @@ class Mixture(Distribution):
     def support(self) -> tuple[Any, Any]:
         bounds = [component.support for component in self.components]
         return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def _moving_support(bounds: list[tuple[Any, Any]]) -> Any:
+    """The constraint around intervals some of whose bounds depend on random values; infinite ones are known."""
+    import jax.numpy as jnp
+    from numpyro.distributions import constraints
+
+    lows, highs = zip(*bounds, strict=True)
+    below = any(not is_tracer(low) and low == -math.inf for low in lows)
+    above = any(not is_tracer(high) and high == math.inf for high in highs)
+    low, high = (jnp.stack([jnp.asarray(bound) for bound in part]) for part in (lows, highs))
+    if below:
+        return constraints.real if above else constraints.less_than_eq(high.max())
+    return constraints.greater_than_eq(low.min()) if above else constraints.interval(low.min(), high.max())
 
 
 def _log_sum(weights: list[float], terms: list[float]) -> float:

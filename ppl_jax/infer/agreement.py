@@ -4,7 +4,9 @@ JAX runs a model once, on abstract values, and compiles what it saw. Whatever th
 and never again: draws from a generator of its own, a clock, a counter, the text of a draw in a file's name or for
 another program. So the program is traced twice, and what differs between two tracings was such a constant; and it is
 run on the host with the values that JAX drew, where all parameters, values, tags, results and weights must be the same
-to JAX's precision, and to the bit when it is run once more.
+to JAX's precision, and to the bit when it is run once more. Repeated are the first executions, and of a whole chunk
+those with the least and the greatest numbers, in which 32 bits end first. A program that keeps what it draws (in a
+list, say) is found because JAX's abstract values outlive its tracing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.extend.core import Literal as JaxLiteral
 
 from ppl_jax.errors import UntraceableModelError
+from ppl_jax.infer.generators import states_of_generators, went_on
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.jax_backend import BatchModel, Program, trace_structure
 from ppl_jax.infer.precision import COMPARED, lost_in, repeat
@@ -27,6 +30,7 @@ from ppl_jax.infer.reproducible import (
     differing,
     differing_objects,
     differing_traces,
+    irreproducible,
     row_of,
     says_irreproducible,
 )
@@ -35,19 +39,40 @@ from ppl_jax.primitives import TAG
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
 
 _TWICE = 3  # of the executions that are repeated, so many are repeated once more
+_COLUMNS = 12  # of which extreme executions are repeated
+_NEGLIGIBLE = 40.0  # a log weight so far below the best counts for nothing beside it
 _TOLERANCE = 1e-3  # of the largest of the compared values: what a frozen draw misses is of the order of 1
 
 
 class Finding(NamedTuple):
     """What speaks against the compiled model: ``kind``, and the end of a sentence for a person."""
 
-    kind: Literal["precision", "not reproducible", "differs", "not compared"]
+    kind: Literal["precision", "not reproducible", "keeps", "differs", "not compared"]
     text: str
 
 
 def examine(batch_model: BatchModel, job: Job) -> Finding | None:
     """What speaks against running ``job`` as its compiled ``batch_model``; None if nothing was found."""
-    return changed_between_tracings(batch_model, job) or compare(*batch_model.run(job.seed, 0, COMPARED), job)
+    text = irreproducible(job)
+    if text:
+        return Finding("not reproducible", text)
+    table, log_weights = batch_model.run(job.seed, 0, batch_model.program.chunk)
+    finding = changed_between_tracings(batch_model, job) or compare(table[:COMPARED], log_weights[:COMPARED], job)
+    if finding is not None:
+        return finding
+    numbers = _extremes(table)
+    best = float(np.max(log_weights[np.isfinite(log_weights)], initial=-np.inf))
+    return compare(table.take(numbers), log_weights[numbers], job, best - _NEGLIGIBLE)
+
+
+def _extremes(table: TraceTable) -> np.ndarray:
+    """Numbers of the traces that have the least and the greatest of some columns, or numbers that are not finite."""
+    rows = table.heap.reshape(len(table), -1)
+    varying = np.flatnonzero((rows[0] != rows).any(axis=0))
+    columns = varying[:: max(1, -(-len(varying) // _COLUMNS))]
+    infinite = np.flatnonzero(~np.isfinite(rows).all(axis=1))[:_COLUMNS]
+    with np.errstate(invalid="ignore"):
+        return np.unique(np.concatenate([rows[:, columns].argmin(0), rows[:, columns].argmax(0), infinite]))
 
 
 def warn_of(finding: Finding, instead: str = "backend='host'") -> None:
@@ -56,6 +81,12 @@ def warn_of(finding: Finding, instead: str = "backend='host'") -> None:
         text = (
             f"{says_irreproducible(finding.text)} JAX traced it once: what it draws by itself is the same constant in "
             f"all executions. Or use {instead}."
+        )
+    elif finding.kind == "keeps":
+        text = (
+            f"This model keeps values that it draws from one execution to the next ({finding.text}). JAX ran it on "
+            "abstract values, some of which are in its lists now, and none of its executions' own. Return or tag what "
+            f"is to be kept, or use {instead}."
         )
     elif finding.kind == "differs":
         text = (
@@ -73,9 +104,17 @@ def warn_of(finding: Finding, instead: str = "backend='host'") -> None:
 
 
 def changed_between_tracings(batch_model: BatchModel, job: Job) -> Finding | None:
-    """What a second tracing of the program shows otherwise than the first; None if nothing."""
+    """What a second tracing of the program shows otherwise than the first, or the first has left behind; or None."""
+    before = states_of_generators(job.model)
     changed = _changed(batch_model, job)
-    return Finding("not reproducible", f"traced twice by JAX, {changed}") if changed else None
+    if changed:
+        return Finding("not reproducible", f"traced twice by JAX, {changed}")
+    drawn = went_on(before, states_of_generators(job.model))
+    if drawn:
+        return Finding("not reproducible", drawn)
+    if batch_model.program.is_kept():
+        return Finding("keeps", "a list, a dictionary or an attribute that outlives the execution")
+    return None
 
 
 def _changed(batch_model: BatchModel, job: Job) -> str | None:
@@ -123,8 +162,11 @@ def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, (ClosedJaxpr, Jaxpr))
 
 
-def compare(table: TraceTable, log_weights: np.ndarray, job: Job) -> Finding | None:
-    """Repeats the executions of a table, which JAX made, on the host; what was not the same there, None if nothing."""
+def compare(table: TraceTable, log_weights: np.ndarray, job: Job, negligible: float = -np.inf) -> Finding | None:
+    """Repeats the executions of a table, which JAX made, on the host; what was not the same there, None if nothing.
+
+    Log weights below ``negligible`` are all the same.
+    """
     host, kept, failures = TraceWriter(), [], []
     for number, (trace, log_weight) in enumerate(zip(table, log_weights.tolist(), strict=True)):
         try:
@@ -133,7 +175,7 @@ def compare(table: TraceTable, log_weights: np.ndarray, job: Job) -> Finding | N
         except Exception as error:  # of a model written for JAX alone, whatever it raises
             failures.append(error)
             continue
-        lost = lost_in(execution, log_weight)
+        lost = lost_in(execution, log_weight, negligible)
         if lost is not None:
             return Finding("precision", lost)
         host.append(repeated, execution.log_weight)

@@ -14,6 +14,7 @@ from numpyro import distributions as npd
 from numpyro.infer import NUTS
 
 from ppl_jax.distributions.delta import Delta
+from ppl_jax.distributions.from_numpyro import trust
 from ppl_jax.infer.jax_backend import IMPLEMENTATION, words
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.symbolic import SymbolicExecution, run_symbolically
@@ -53,6 +54,7 @@ class TargetExecution(SymbolicExecution):
         self.drawn.append(len(self.sites) - 1)
 
     def _sample_moving(self, number: int, twin: Any) -> jax.Array:
+        trust(twin)
         transform = npd.biject_to(twin.support)
         shape = transform.inverse_shape(twin.event_shape)
         flat = npd.Normal(0.0, 1.0).expand(shape).to_event(len(shape)).mask(False)  # a density of 1 everywhere

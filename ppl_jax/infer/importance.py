@@ -162,7 +162,6 @@ def _run(
     conclude = partial(_conclude, job=job, evidence=evidence)
     with Progress(num_traces, "trace", progress) as bar:
         if batch_model is None:
-            warn_if_irreproducible(job, num_traces)
             produce = partial(run_on_host, job, num_traces, num_workers, progress=bar)
         else:
             produce = partial(_run_on_device, batch_model, job.seed, num_traces, bar)
@@ -196,11 +195,11 @@ def _run_guided(
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
 
 
-def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
+def choose_backend(backend: str, job: Job, num_traces: float) -> Any:
     """The compiled model where JAX is to run it, None where the host is.
 
     "auto" takes JAX where some executions, repeated on the host, show that both do the same; "jax" warns if they
-    do not.
+    do not. A program that is not the same when it is run again is warned of.
 
     Raises:
       ValueError: an unknown name.
@@ -208,6 +207,9 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
     """
     if backend not in ("auto", "host", "jax"):
         raise ValueError(f"backend must be 'auto', 'host' or 'jax', got {backend!r}.")
+    # Before JAX traces it: a program that keeps its draws is left as it was.
+    if backend != "jax" and warn_if_irreproducible(job, num_traces):
+        return None
     if backend == "host" or (backend == "auto" and (num_traces < COMPILING_PAYS or not is_traceable(job.model))):
         return None
     if not is_traceable(job.model):
@@ -230,13 +232,13 @@ def choose_backend(backend: str, job: Job, num_traces: int) -> Any:
     finding = examine(batch_model, job)
     if finding is None:
         return batch_model
-    if backend == "auto" and finding.kind != "not compared":
+    if backend == "auto" and finding.kind in ("precision", "differs"):
         return None
     if finding.kind == "precision":
         warn_of_lost_precision(finding.text, "backend='host'")
     elif finding.kind != "not compared" or backend == "auto":
         warn_of(finding)
-    return batch_model
+    return batch_model if backend == "jax" or finding.kind == "not compared" else None
 
 
 def _run_on_device(batch_model: Any, seed: int, num_traces: int, progress: Progress, writer: TraceWriter) -> None:

@@ -11,7 +11,9 @@ numbers are not those of the host: JAX transforms other uniforms, by default in 
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -57,15 +59,17 @@ class Program:
     def __init__(self, execute: Callable[..., tuple[SymbolicExecution, Any]], *inputs: Any):
         row = SymbolicRow()
         found: list[tuple[RowLayout, SymbolicExecution]] = []
+        traces: list[weakref.ref] = []
 
         def outputs(*arguments: Any) -> tuple:
+            traces.extend(weakref.ref(leaf._trace) for leaf in jax.tree.leaves(arguments)[:1])
             execution, result = execute(*arguments)
             found.append((lay_out(row, execution, result), execution))
             prior = () if execution.given is None else (jnp.asarray(execution.log_prior),)
             return (*row.outputs, *prior)
 
         jaxpr = jax.make_jaxpr(outputs)(*inputs)
-        self.layout, execution = found[0]
+        self.layout, execution = found.pop()
         self.drawn = tuple(execution.drawn)
         self.moving = frozenset(execution.moving)
         self.template = np.array(row.numbers, dtype=np.float64)
@@ -74,6 +78,18 @@ class Program:
         self.jaxpr = jaxpr
         self.outputs = jaxpr_as_fun(jaxpr)
         self.cost = sum(variable.aval.size for equation in jaxpr.jaxpr.eqns for variable in equation.outvars)
+        self._traces = traces
+        row.forget()
+
+    def is_kept(self) -> bool:
+        """Whether an abstract value of the run outlives it: the program keeps what it draws."""
+        gc.collect()
+        alive = [trace for trace in (kept() for kept in self._traces) if trace is not None]
+        if not alive:
+            return False
+        # JAX's caches keep the record of a tracing sometimes, but none of its values.
+        tracers = (thing for thing in gc.get_objects() if isinstance(thing, jax.core.Tracer))
+        return any(tracer._trace is trace for tracer in tracers for trace in alive)
 
     @property
     def chunk(self) -> int:

@@ -88,8 +88,10 @@ def repeat(job: Job, trace: Trace) -> tuple[Repeated, Trace]:
     return execution, execute(execution, job.model, job.ambient)
 
 
-def lost_in(execution: Repeated, log_weight: float) -> str | None:
+def lost_in(execution: Repeated, log_weight: float, negligible: float = -np.inf) -> str | None:
     """What JAX computed too roughly in an execution, whose log weight it gave as ``log_weight``; None if nothing.
+
+    Log weights that are both below ``negligible`` are not compared.
 
     Returns:
       The end of a sentence, for a person.
@@ -97,6 +99,8 @@ def lost_in(execution: Repeated, log_weight: float) -> str | None:
     if execution.lost is not None:
         return execution.lost
     exact = execution.log_weight
+    if exact < negligible and log_weight < negligible:
+        return None
     if np.isfinite(exact) and not abs(log_weight - exact) <= _WEIGHT_ERROR:
         return f"the log weight of a trace is {exact:.6g} and came out as {log_weight:.6g}"
     return None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import describe_site
+from ppl_jax.infer.generators import states_of_generators, went_on
 from ppl_jax.infer.host import Job, write_execution
 from ppl_jax.infer.runs import callers_level
 from ppl_jax.models import Request, executions
@@ -23,19 +24,33 @@ from ppl_jax.streams import streams
 CHECKING_PAYS = 100  # executions from which running one of them twice more is nothing
 
 
-def warn_if_irreproducible(job: Job, number: int) -> None:
-    """Warns if the first execution of a run of ``number``, run twice, is not the same; not asked of a short run."""
-    if number < CHECKING_PAYS:
-        return
-    try:
-        table = _twice(job)
-    except Exception:  # the run itself will meet it, and say it better
-        return
-    text = differing_traces(table, 0, 1) if len(table) == 2 else None
+def warn_if_irreproducible(job: Job, number: float) -> bool:
+    """Warns if the first execution of a run of ``number`` is not the same twice, and returns whether it did so.
+
+    A short run is not asked.
+    """
+    text = irreproducible(job) if number >= CHECKING_PAYS else None
     if text:
-        warnings.warn(
-            says_irreproducible(f"run twice with the same draws, {text}"), RuntimeWarning, stacklevel=callers_level()
-        )
+        warnings.warn(says_irreproducible(text), RuntimeWarning, stacklevel=callers_level())
+    return text is not None
+
+
+def irreproducible(job: Job) -> str | None:
+    """In what the first execution of a run, run twice on the host, is not the same; the end of a sentence.
+
+    None also where the host cannot run it. A generator that went on is told too, whatever the two executions made of
+    it: a draw may matter in one execution of a hundred. One that the program seeds anew each time stands where it did.
+    """
+    writer, states = TraceWriter(), []
+    try:
+        for _ in range(2):
+            _write_first(job, writer)
+            states.append(states_of_generators(job.model))
+        table = writer.finish()[0]
+    except Exception:  # the run itself will meet it, and say it better
+        return None
+    text = differing_traces(table, 0, 1) if len(table) == 2 else None
+    return f"run twice with the same draws, {text}" if text else went_on(*states)
 
 
 def says_irreproducible(text: str) -> str:
@@ -47,19 +62,16 @@ def says_irreproducible(text: str) -> str:
     )
 
 
-def _twice(job: Job) -> TraceTable:
-    """The first execution of a run, made twice."""
-    writer = TraceWriter()
+def _write_first(job: Job, writer: TraceWriter) -> None:
+    """The first execution of a run."""
     request = Request(job.seed, job.observations, job.score, job.likelihood_importance)
-    for _ in range(2):
-        blocks = executions(job.model, job.ambient, request, 1)
-        if blocks is None:
-            (rng,) = streams(job.seed, 0, 1)
-            write_execution(job, rng, writer)
-        else:
-            for table, log_weights in blocks:
-                writer.extend(table, log_weights)
-    return writer.finish()[0]
+    blocks = executions(job.model, job.ambient, request, 1)
+    if blocks is None:
+        (rng,) = streams(job.seed, 0, 1)
+        write_execution(job, rng, writer)
+        return
+    for table, log_weights in blocks:
+        writer.extend(table, log_weights)
 
 
 def row_of(table: TraceTable, number: int) -> np.ndarray:

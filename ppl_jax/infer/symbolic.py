@@ -183,6 +183,11 @@ class SymbolicRow:
             return ("dict", tuple((key, self.add_nested(item)) for key, item in value.items()))
         return flatten(value, self.numbers, self._keep)
 
+    def forget(self) -> None:
+        """Lets go of the abstract values, which mean nothing when the tracing is over."""
+        self.outputs.clear()
+        self._known.clear()
+
     def _keep(self, value: Any) -> int:
         if not isinstance(value, (str, int)):
             raise UntraceableModelError(

@@ -198,3 +198,88 @@ def test_ordinary_programs_run_on_jax_without_a_word(recwarn):
     chosen, device = (ppl.prior(ordinary, COUNT, seed=1, backend=backend, **QUIET) for backend in ("auto", "jax"))
     assert np.array_equal(chosen.map("a").values, device.map("a").values)
     assert not [str(warning.message) for warning in recwarn if warning.category is RuntimeWarning]
+
+
+# -- what a comparison of a few executions does not show ---------------------------------------------------------------
+
+
+class Simulator:
+    """Draws rarely, from a generator that it keeps as an attribute."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self):
+        mu = ppl.sample(dist.Normal(0, 1), "mu")
+        ppl.tag(mu + (100.0 if self.rng.random() < 0.01 else 0.0), "x")
+
+
+def rarely():
+    ppl.tag(ppl.sample(dist.Normal(0, 1), "mu") + (100.0 if random.random() < 0.01 else 0.0), "x")
+
+
+@pytest.mark.parametrize("model", [rarely, Simulator()], ids=["module", "attribute"])
+def test_a_generator_that_goes_on_is_told_whatever_comes_of_it(model):
+    random.seed(0)
+    with pytest.warns(RuntimeWarning, match=r"not reproducible: it draws from (Python's module|the generator 'rng')"):
+        found = ppl.prior(model, COUNT, seed=1, **QUIET).map("x")
+    # Of x the mean is 1, the variance 1 + 0.01 * 0.99 * 1e4 = 100: four standard errors of the mean of 10,000.
+    assert found.mean == pytest.approx(1.0, abs=4 * 10.0 / math.sqrt(COUNT))
+    with pytest.warns(RuntimeWarning, match="it draws from"):
+        ppl.prior(model, 100, seed=1, backend="jax", **QUIET)
+
+
+def test_a_generator_that_is_seeded_from_a_draw_is_reproducible():
+    def seeded():
+        k = ppl.sample(dist.Categorical(np.full(1000, 1e-3)), "k")
+        np.random.seed(int(k))  # noqa: NPY002 (as programs do)
+        ppl.tag(np.random.normal(), "x")  # noqa: NPY002
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ppl.prior(seeded, 200, seed=1, **QUIET)
+
+
+def test_numbers_that_32_bits_do_not_hold_in_one_execution_of_a_hundred():
+    def cubed():
+        k = ppl.sample(dist.NegativeBinomial2(200.0, 0.5), "k")
+        ppl.tag(k * k * k, "cube")
+
+    run = ppl.prior(cubed, COUNT, seed=1, **QUIET)
+    k, cube = (np.asarray(run.map(name).values, dtype=float) for name in ("k", "cube"))
+    assert np.mean(k**3 > 2**31) > 0.002  # some do not fit
+    assert np.array_equal(cube, k**3)
+
+
+def test_an_overflow_in_the_tail_is_left_to_the_host():
+    def growth():
+        x = ppl.sample(dist.Normal(0.0, 25.0), "x")
+        ppl.tag(2.718281828459045**x, "size")  # Python's floats end at 1e308, JAX's at 3e38
+
+    assert np.all(np.isfinite(ppl.prior(growth, COUNT, seed=1, **QUIET).map("size").values))
+
+
+def test_a_program_that_keeps_its_draws_is_told():
+    kept = []
+
+    def keeping():
+        x = ppl.sample(dist.Normal(0, 1), "x")
+        kept.append(2 * x)
+
+    with pytest.warns(RuntimeWarning, match="keeps values that it draws"):
+        ppl.prior(keeping, COUNT, seed=1, **QUIET)
+    assert sum(isinstance(x, float) for x in kept) >= COUNT
+
+
+def test_a_program_that_computes_with_earlier_draws_never_meets_jax():
+    kept = []
+
+    def drifting():
+        kept.append(ppl.sample(dist.Normal(0, 1), "x"))
+        ppl.tag(sum(kept[-2:]), "sum")
+
+    with pytest.warns(RuntimeWarning, match="not reproducible.*'sum'"):
+        found = ppl.prior(drifting, COUNT, seed=1, **QUIET).map("sum")
+    # The sum of two has variance 2; neighbours share one, which makes its error larger by at most sqrt(2).
+    assert found.stddev == pytest.approx(math.sqrt(2.0), abs=4 * math.sqrt(2.0) / math.sqrt(COUNT))
+    assert all(isinstance(x, float) for x in kept)

@@ -248,6 +248,20 @@ def test_bounds_that_depend_on_another_latent(model):
     assert all(np.isfinite(trace.log_joint) for trace in posterior.values[:200])
 
 
+def test_a_mixture_whose_bounds_depend_on_another_latent():
+    def model():
+        a = ppl.sample(dist.Uniform(0, 10), name="a")
+        b = ppl.sample(dist.Mixture([0.5, 0.5], [dist.Uniform(0, a), dist.Uniform(0, 2 * a)]), name="b")
+        ppl.observe(dist.Normal(b, 0.5), 2.0, name="y")
+
+    posterior = ppl.nuts(model, num_traces=1000, burn_in=300, seed=1, **QUIET)
+    a, b = np.arange(5e-3, 10.0, 1e-2)[:, None], np.arange(2.5e-3, 20.0, 5e-3)
+    mass = ((b < a) / a + (b < 2 * a) / (2 * a)) * np.exp(-0.5 * ((2.0 - b) / 0.5) ** 2)
+    for name, grid in (("a", a), ("b", b)):
+        found = posterior.map(name)
+        assert found.mean == pytest.approx((mass * grid).sum() / mass.sum(), abs=4 * found.standard_error)
+
+
 @pytest.mark.parametrize("model", [nested_uniforms, nested_vectors])
 def test_bounds_that_depend_on_another_latent_under_numpyros_own_sampler(model):
     sampler = numpyro.infer.MCMC(
