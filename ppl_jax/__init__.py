@@ -26,6 +26,7 @@ from ppl_jax.errors import (
     SupportError,
     TrainingError,
     UnknownObservationError,
+    UnreliablePosteriorWarning,
     UntraceableModelError,
     WorkerDied,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PPLError", "ParameterError", "ObservationError", "UnknownObservationError", "SupportError", "ModelError",
     "DegenerateWeightsError", "NoLatentsError", "UntraceableModelError", "StorageError", "ScopeError",
     "NetworkError", "TrainingError", "MissingPackageError", "WorkerDied", "InterruptedRunWarning",
+    "UnreliablePosteriorWarning",
 ]  # fmt: skip
 
 

@@ -127,6 +127,10 @@ class MissingPackageError(PPLError, ImportError):
         super().__init__(f"This needs {package}. Install it with: pip install 'ppl-jax[{extra}]'.")
 
 
+class UnreliablePosteriorWarning(UserWarning):
+    """The samples cannot carry an estimate: weights too uneven, chains that disagree, or too few independent ones."""
+
+
 class InterruptedRunWarning(UserWarning):
     """A run was interrupted; what it returned holds the traces finished before."""
 

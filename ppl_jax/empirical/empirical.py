@@ -9,20 +9,25 @@ Both are carried through selection and reweighting, so that runs can be pooled a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from math import log
+from math import log, nan, sqrt
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ppl_jax.empirical import statistics
+from ppl_jax.empirical.convergence import bulk_effective_sample_size, pareto_k, pareto_limit, r_hat
+from ppl_jax.empirical.monitored import latent_numbers
 from ppl_jax.empirical.weights import check_log_weights, log_sum, multinomial, normalised, systematic
 from ppl_jax.errors import DegenerateWeightsError, PPLError
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.columns import as_column
 from ppl_jax.traces import Trace, is_key
+
+_WATCHED = 100  # elements of an array of which effective sample sizes are computed
 
 
 class Empirical(Sequence[Any]):
@@ -38,6 +43,10 @@ class Empirical(Sequence[Any]):
       num_chains: the values are that many Markov chains one after the other, of equal length or the first ones longer
         by one. Default 1.
       num_executions: of how many executions the evidence is the mean raw weight. Default: the number of values.
+      families: for each value the number of the independent draw that it descends from, integers (n,), where values
+        were copied from each other (by the resampling of SMC, or ``resample``). Default: each is one by itself.
+      is_chain: whether the values are steps of Markov chains, which are correlated. Default: ``num_chains > 1``.
+      info: what the engine knows of its run: numbers, strings, and lists and dicts of these.
 
     Raises:
       DegenerateWeightsError: a log weight is NaN or +inf. That all are -inf is found out when a statistic is asked for.
@@ -51,6 +60,9 @@ class Empirical(Sequence[Any]):
         log_evidence: float | None = None,
         num_chains: int = 1,
         num_executions: float | None = None,
+        families: np.ndarray | None = None,
+        is_chain: bool | None = None,
+        info: Mapping[str, Any] | None = None,
     ):
         self.values: TraceTable | np.ndarray | list[Any] = (
             values if isinstance(values, (TraceTable, np.ndarray)) else as_column(values)
@@ -61,12 +73,29 @@ class Empirical(Sequence[Any]):
         self.num_chains = num_chains
         self._log_evidence = None if log_evidence is None else float(log_evidence)
         self.num_executions = float(len(values) if num_executions is None else num_executions)
+        self.families = None if families is None else np.asarray(families)
+        self.is_chain = num_chains > 1 if is_chain is None else is_chain
+        self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
 
     def _with(
-        self, values: Any, log_weights: Any, log_evidence: float | None, num_executions: float, num_chains: int = 1
+        self,
+        values: Any,
+        log_weights: Any,
+        log_evidence: float | None,
+        num_executions: float,
+        num_chains: int = 1,
+        chosen: Any = slice(None),
     ) -> Empirical:
+        """The samples ``chosen`` of these, with other values or weights."""
         return Empirical(
-            values, log_weights, log_evidence=log_evidence, num_chains=num_chains, num_executions=num_executions
+            values,
+            log_weights,
+            log_evidence=log_evidence,
+            num_chains=num_chains,
+            num_executions=num_executions,
+            families=None if self.families is None else self.families[chosen],
+            is_chain=self.is_chain,
+            info=self.info,
         )
 
     # -- weights ---------------------------------------------------------------------------------------------------
@@ -78,10 +107,53 @@ class Empirical(Sequence[Any]):
         weights.flags.writeable = False
         return weights
 
-    @property
+    @cached_property
     def effective_sample_size(self) -> float:
-        """(sum w)^2 / sum w^2 (Kong 1992): what the weights cost. It knows nothing of correlation within a chain."""
-        return float(1.0 / np.sum(self.weights**2))
+        """How many independent samples these are worth.
+
+        Of weighted samples (sum w)^2 / sum w^2 (Kong 1992), where those that descend from one draw (SMC) have the sum
+        of their weights. Of Markov chains the bulk effective sample size of rank-normalised halves (Vehtari et al.
+        2021): of numbers that of the worst element, of traces that of the worst latent number that all have.
+        """
+        if not self.is_chain:
+            return float(1.0 / np.sum(statistics.family_sums(self.weights, self.families) ** 2))
+        found = [bulk_effective_sample_size(chains) for chains in self._monitored()]
+        found = [size for size in found if size == size]
+        return min(found) if found else float(1.0 / np.sum(self.weights**2))
+
+    @cached_property
+    def r_hat(self) -> float:
+        """The split R-hat of Markov chains (Vehtari et al. 2021): near 1 where they agree, NaN where there are none.
+
+        Of numbers it is that of the worst element, of traces that of the worst latent number that all have.
+        """
+        if not self.is_chain:
+            return nan
+        found = [r_hat(chains) for chains in self._monitored()]
+        return max((value for value in found if value == value), default=nan)
+
+    @cached_property
+    def pareto_k(self) -> float:
+        """The shape of the tail of the weights; above ``min(1 - 1 / log10(n), 0.7)`` no estimate can be trusted.
+
+        NaN of fewer than 25 samples, and of chains. Source: Vehtari et al., "Pareto smoothed importance sampling"
+        (2024).
+        """
+        if self.is_chain:
+            return nan
+        with np.errstate(divide="ignore"):
+            return pareto_k(np.log(statistics.family_sums(self.weights, self.families)))
+
+    def _monitored(self) -> Iterator[list[np.ndarray]]:
+        """The chains of every number that is watched: (n,) of each chain."""
+        columns = latent_numbers(self.values) if isinstance(self.values, TraceTable) else []
+        if isinstance(self.values, np.ndarray) and self.values.dtype.kind in "fiub":
+            columns = [self.values]
+        slices = self.chain_slices()
+        for column in columns:
+            flat = np.reshape(column, (len(self), -1))
+            for element in range(min(flat.shape[1], _WATCHED)):
+                yield [np.asarray(flat[chain, element], dtype=np.float64) for chain in slices]
 
     @property
     def log_evidence(self) -> float:
@@ -92,6 +164,20 @@ class Empirical(Sequence[Any]):
                 "SMC give one; prior sampling and MCMC do not."
             )
         return self._log_evidence
+
+    @property
+    def log_evidence_error(self) -> float:
+        """Standard error of ``log_evidence``, which is that of the evidence as a share of it.
+
+        Of SMC it knows of genealogies (Lee and Whiteley, "Variance estimation in the particle filter", 2018). NaN where
+        all samples descend from one draw, so that nothing is known. Raises PPLError where there is no evidence.
+        """
+        self.log_evidence  # noqa: B018 (raises)
+        squares = float(np.sum(statistics.family_sums(self.weights, self.families) ** 2))
+        number, generations = self.num_executions, 1 + int(self.info.get("resamplings", 0))
+        if number <= 1 or squares > 1.0 - 1e-9:
+            return nan
+        return sqrt(max(0.0, 1.0 - (number / (number - 1.0)) ** generations * (1.0 - squares)))
 
     @property
     def has_log_evidence(self) -> bool:
@@ -152,10 +238,13 @@ class Empirical(Sequence[Any]):
         """Monte Carlo standard error of ``mean``.
 
         Where the evidence is known the samples are independent, and it is that of self-normalised importance sampling,
-        sqrt(sum w^2 (x - mean)^2). Elsewhere they may be correlated, and it comes from their autocovariances. Ask
-        before resampling: the copies that resampling makes are counted as independent samples.
+        sqrt(sum w^2 (x - mean)^2), in which samples that descend from one draw (by the resampling of SMC, or
+        ``resample``) count as one (Lee & Whiteley 2018). Elsewhere they may be correlated, and it comes from their
+        autocovariances. NaN where all descend from one draw: nothing is known then.
         """
         values = self._numbers("standard_error")
+        if self.families is not None and not self.is_chain:
+            return _plain(statistics.family_standard_error(values, self.weights, self.families))
         if self.has_log_evidence:
             return _plain(statistics.independent_standard_error(values, self.weights))
         return _plain(statistics.chain_standard_error(values, self.weights, self.chain_slices()))
@@ -232,7 +321,13 @@ class Empirical(Sequence[Any]):
         share, evidence, total = len(log_weights) / max(1, len(self)), self._log_evidence, log_sum(self.log_weights)
         if evidence is not None and share > 0 and total > -np.inf:
             evidence += log_sum(log_weights) - total - log(share)  # what these samples alone say of it
-        return self._with(self._take(index), log_weights, evidence, self.num_executions * share)
+        return self._with(
+            self._take(index), log_weights, evidence, self.num_executions * share, chosen=self._positions(index)
+        )
+
+    def _positions(self, index: Any) -> Any:
+        """An index as numpy takes it for an array (n,)."""
+        return index if isinstance(index, slice) else _indices(len(self), index)
 
     def _take(self, index: Any) -> Any:
         if isinstance(index, slice) or not isinstance(self.values, list):
@@ -274,7 +369,10 @@ class Empirical(Sequence[Any]):
         if method not in methods or count < 0:
             raise PPLError(f"resample: num_samples={count}, method={method!r}; methods are {', '.join(methods)}.")
         index = methods[method](self.weights, count, seed)
-        return self._with(self._take(index), None, self._log_evidence, count)
+        resampled = self._with(self._take(index), None, self._log_evidence, count, chosen=index)
+        if not self.is_chain and self.families is None:
+            resampled.families = index
+        return resampled
 
     def filter(self, predicate: Callable[[Any], Any]) -> Empirical:
         """The samples for which ``predicate(value)`` is true: the posterior given that event.
@@ -326,7 +424,7 @@ class Empirical(Sequence[Any]):
                 "Take more samples, weaken the condition, or observe it in the model."
             )
         evidence = None if self._log_evidence is None else self._log_evidence + left - total
-        return self._with(self._take(kept), log_weights, evidence, self.num_executions)
+        return self._with(self._take(kept), log_weights, evidence, self.num_executions, chosen=kept)
 
     def reweight(self, log_weight: Callable[[Any], float] | np.ndarray) -> Empirical:
         """Multiplies the weights: the posterior of a model whose density differs by that factor.
@@ -386,6 +484,10 @@ class Empirical(Sequence[Any]):
             parts = [f"{len(self)} {what}{chains}", f"effective_sample_size={self.effective_sample_size:.1f}"]
         except DegenerateWeightsError:
             return f"Empirical({len(self)} {what}{chains}, all weights zero)"
+        if self.num_chains > 1 and self.r_hat == self.r_hat:
+            parts.append(f"r_hat={self.r_hat:.3f}")
+        if self.pareto_k > pareto_limit(len(self)):
+            parts.append(f"pareto_k={self.pareto_k:.2f}: weights too uneven to trust")
         values = self.values
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values[0].size <= 8:
             parts.append(f"mean={self.mean}")

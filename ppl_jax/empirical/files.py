@@ -20,7 +20,7 @@ from ppl_jax.storage import TraceTable, TraceWriter, open_table
 from ppl_jax.traces import Trace
 
 FORMAT = "ppl_jax posterior 1"
-_DESCRIPTION, _VALUES, _LOG_WEIGHTS = "posterior.json", "values.npy", "log_weights.npy"
+_DESCRIPTION, _VALUES, _LOG_WEIGHTS, _FAMILIES = "posterior.json", "values.npy", "log_weights.npy", "families.npy"
 
 
 def save_posterior(posterior: Empirical, path: str | Path) -> None:
@@ -56,7 +56,12 @@ def save_posterior(posterior: Empirical, path: str | Path) -> None:
             "log_evidence": posterior.log_evidence if posterior.has_log_evidence else None,
             "num_chains": posterior.num_chains,
             "num_executions": posterior.num_executions,
+            "is_chain": posterior.is_chain,
+            "info": dict(posterior.info),
         }
+        if posterior.families is not None:
+            np.save(path / _FAMILIES, np.asarray(posterior.families, dtype=np.int64), allow_pickle=False)
+        description["families"] = posterior.families is not None
         unfinished = path / (_DESCRIPTION + ".new")
         unfinished.write_text(json.dumps(description), encoding="utf-8")
         os.replace(unfinished, path / _DESCRIPTION)
@@ -96,6 +101,10 @@ def load_posterior(path: str | Path) -> Empirical:
             log_evidence=description["log_evidence"],
             num_chains=description["num_chains"],
             num_executions=description["num_executions"],
+            # Files of earlier versions have none of these.
+            families=np.load(path / _FAMILIES, allow_pickle=False) if description.get("families") else None,
+            is_chain=description.get("is_chain"),
+            info=description.get("info"),
         )
     except StorageError:
         raise

@@ -47,7 +47,12 @@ def combine(posteriors: Sequence[Empirical]) -> Empirical:
             "the longer ones, for example combine([run[:1000] for run in runs])."
         )
     log_weights = [np.log(len(p)) + _log(normalised(p.log_weights)) for p in posteriors]
-    return Empirical(_join([p.values for p in posteriors]), np.concatenate(log_weights), num_chains=len(lengths))
+    return Empirical(
+        _join([p.values for p in posteriors]),
+        np.concatenate(log_weights),
+        num_chains=len(lengths),
+        is_chain=any(p.is_chain for p in posteriors),
+    )
 
 
 def _pool_weighted(posteriors: Sequence[Empirical]) -> Empirical:
@@ -57,8 +62,25 @@ def _pool_weighted(posteriors: Sequence[Empirical]) -> Empirical:
     executions = sum(p.num_executions for p in posteriors)
     evidence = log_sum(log_weights) - log(executions)
     return Empirical(
-        _join([p.values for p in posteriors]), log_weights, log_evidence=evidence, num_executions=executions
+        _join([p.values for p in posteriors]),
+        log_weights,
+        log_evidence=evidence,
+        num_executions=executions,
+        families=_join_families(posteriors),
+        info={"resamplings": max(p.info.get("resamplings", 0) for p in posteriors)},
     )
+
+
+def _join_families(posteriors: Sequence[Empirical]) -> np.ndarray | None:
+    """The families of several runs, which are strangers to each other; None where all samples are."""
+    if all(p.families is None for p in posteriors):
+        return None
+    parts, first = [], 0
+    for posterior in posteriors:
+        families = np.arange(len(posterior)) if posterior.families is None else np.asarray(posterior.families)
+        parts.append(np.unique(families, return_inverse=True)[1] + first)
+        first += len(posterior)
+    return np.concatenate(parts)
 
 
 def _log(weights: np.ndarray) -> np.ndarray:

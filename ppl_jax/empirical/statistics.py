@@ -67,6 +67,35 @@ def independent_standard_error(values: np.ndarray, weights: np.ndarray) -> Any:
     return np.sqrt(sum(np.tensordot(part**2, np.square(block - mean), axes=1) for block, part in blocks))
 
 
+def family_sums(values: np.ndarray, families: np.ndarray | None) -> np.ndarray:
+    """Sums of values, (n,) or (n, k), over the samples of each family; the values themselves where there are none."""
+    if families is None:
+        return values
+    _, numbers = np.unique(families, return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    return np.add.reduceat(values[order], np.flatnonzero(np.diff(numbers[order], prepend=-1)), axis=0)
+
+
+def family_standard_error(values: np.ndarray, weights: np.ndarray, families: np.ndarray) -> Any:
+    """Standard error of the mean of samples of which those of one family are copies of each other in part.
+
+    sqrt(sum over families of (sum_i w_i (x_i - mean))^2), times k / (k - 1) under the root, where k is the number of
+    families that count, 1 / sum of their squared weights: so that a few families, whose mean is that of the samples
+    nearly, do not look exact. NaN where one family is all.
+
+    Source: Lee and Whiteley, "Variance estimation in the particle filter" (Biometrika 2018), section 2.
+    """
+    mean = np.reshape(weighted_mean(values, weights), -1)
+    columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    used = weights > 0
+    residuals = weights[used, None] * (columns[used] - mean)
+    squares = np.sum(family_sums(residuals, families[used]) ** 2, axis=0)
+    counting = 1.0 / float(np.sum(family_sums(weights[used], families[used]) ** 2))
+    if counting < 1.0 + 1e-9:
+        return np.full(values.shape[1:], np.nan)
+    return np.sqrt(squares * counting / (counting - 1.0)).reshape(values.shape[1:])
+
+
 def chain_standard_error(values: np.ndarray, weights: np.ndarray, chains: Sequence[slice]) -> Any:
     """Standard error of the mean of correlated samples, by the initial monotone sequence of their autocovariances.
 

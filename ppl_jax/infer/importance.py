@@ -26,6 +26,7 @@ from ppl_jax.infer.runs import (
     check_weights,
     gather,
     names_met,
+    warn_if_unreliable,
     warn_of_lost_precision,
 )
 from ppl_jax.models import at_once, is_traceable
@@ -255,4 +256,7 @@ def _conclude(writer: TraceWriter, job: Job, evidence: bool) -> Empirical:
     check_names(job.observations, names_met(table), len(table), unweighted)
     check_weights(table, log_weights, unweighted)
     log_evidence = float(logsumexp(log_weights) - np.log(len(log_weights))) if evidence else None
-    return Empirical(table, log_weights, log_evidence=log_evidence)
+    posterior = Empirical(table, log_weights, log_evidence=log_evidence)
+    if job.score:
+        warn_if_unreliable(posterior)
+    return posterior

@@ -40,6 +40,7 @@ from ppl_jax.infer.runs import (
     check_observations,
     gather,
     names_met,
+    warn_if_unreliable,
 )
 from ppl_jax.infer.single_site import Settings
 from ppl_jax.infer.workers import run_in_order
@@ -208,6 +209,7 @@ def _run(steps: Steps) -> None:
 def _conclude(settings: Settings, lengths: list[int], writer: TraceWriter) -> Empirical:
     table, log_weights = writer.finish()
     whole = len(table) == sum(lengths)  # an interrupted run has chains of unequal length
-    posterior = Empirical(table, log_weights, num_chains=len(lengths) if whole else 1)
+    posterior = Empirical(table, log_weights, num_chains=len(lengths) if whole else 1, is_chain=True)
     check_names(settings.observations, names_met(table), len(table), posterior)
+    warn_if_unreliable(posterior)
     return posterior

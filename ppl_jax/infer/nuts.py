@@ -32,6 +32,7 @@ from ppl_jax.infer.runs import (
     check_count,
     check_model,
     check_observations,
+    warn_if_unreliable,
     warn_of_interruption,
     warn_of_lost_precision,
 )
@@ -127,7 +128,16 @@ def nuts(
     if sampled is None:
         raise KeyboardInterrupt
     table, log_weights, log_priors = batch_model.replay(sampled.values)
-    posterior = Empirical(table, num_chains=chains if sampled.lengths == lengths else 1)
+    posterior = Empirical(
+        table,
+        num_chains=chains if sampled.lengths == lengths else 1,
+        is_chain=True,
+        info={
+            "acceptance": sampled.acceptance,
+            "divergent": sampled.divergent,
+            "step_size": sampled.step_size,
+        },
+    )
     if sum(sampled.lengths) < num_traces:
         warn_of_interruption(len(table))
     if sampled.divergent:
@@ -145,6 +155,7 @@ def nuts(
         warn_of_lost_precision(finding.text, "metropolis_hastings")
     elif finding is not None and finding.kind != "not compared":
         warn_of(finding, "metropolis_hastings")
+    warn_if_unreliable(posterior)
     return posterior
 
 

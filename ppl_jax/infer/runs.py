@@ -14,11 +14,13 @@ import numpy as np
 from ppl_jax.addresses import is_own
 from ppl_jax.distributions.base import is_tracer
 from ppl_jax.empirical import Empirical
+from ppl_jax.empirical.convergence import pareto_limit
 from ppl_jax.errors import (
     DegenerateWeightsError,
     InterruptedRunWarning,
     PPLError,
     UnknownObservationError,
+    UnreliablePosteriorWarning,
     describe_site,
 )
 from ppl_jax.numpyro_bridge import adapt
@@ -26,6 +28,9 @@ from ppl_jax.primitives import FACTOR, TAG, Site
 from ppl_jax.storage import TraceTable, TraceWriter
 
 LOOK_EARLY = 100  # executions after which a name that was never met is worth a warning
+_JUDGED = 100  # traces from which a posterior is judged: fewer are a first look
+_FEW = 10.0  # effective samples, under which even the errors are not known
+_R_HAT = 1.05  # above it chains disagree by more than chance; Vehtari et al. (2021) ask for 1.01
 INSPECTED = 100  # traces looked at to say which site made all weights zero
 
 
@@ -162,6 +167,41 @@ def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) 
             UserWarning,
             stacklevel=callers_level(),
         )
+
+
+def warn_if_unreliable(posterior: Empirical) -> None:
+    """Warns where the samples cannot carry an estimate: a few of them weigh all, or chains do not agree."""
+    text = _unreliable(posterior) if len(posterior) >= _JUDGED else None
+    if text:
+        warnings.warn(text, UnreliablePosteriorWarning, stacklevel=callers_level())
+
+
+def _unreliable(posterior: Empirical) -> str | None:
+    number, size = len(posterior), posterior.effective_sample_size
+    if posterior.is_chain:
+        apart = posterior.num_chains > 1 and posterior.r_hat > _R_HAT
+        if size >= _FEW and not apart:
+            return None
+        r_hat = f" and R-hat is {posterior.r_hat:.2f} (1 where chains agree)" if posterior.num_chains > 1 else ""
+        return (
+            f"The chains have not converged: of their {number} traces the worst latent has {size:.1f} effective values"
+            f"{r_hat}. Run longer, with more burn_in, another kernel, or a network as proposal."
+        )
+    if posterior.families is not None and size < _FEW:
+        first = len(np.unique(np.asarray(posterior.families)[posterior.weights > 0]))
+        return (
+            f"The {number} particles descend from {first} first ones, which are worth {size:.1f} independent samples: "
+            "what is drawn early is hardly known, and neither are the errors. Use more particles, or another engine "
+            "for what is drawn before the first observe."
+        )
+    if size >= _FEW and not posterior.pareto_k > pareto_limit(number):
+        return None
+    return (
+        f"The weights are too uneven to trust: {number} traces are worth {size:.1f}, the heaviest has "
+        f"{posterior.weights.max():.0%} of all weight (Pareto k {posterior.pareto_k:.2f}, at most "
+        f"{pareto_limit(number):.2f} is reliable), so that means and their errors can be far off. Use more traces, a "
+        "proposal nearer to the data (a trained network, prior_inflation), or metropolis_hastings."
+    )
 
 
 def warn_of_lost_precision(lost: str, remedy: str) -> None:

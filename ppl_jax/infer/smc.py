@@ -34,6 +34,7 @@ from ppl_jax.infer.runs import (
     check_weights,
     gather,
     names_met,
+    warn_if_unreliable,
 )
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceWriter
@@ -80,33 +81,51 @@ def smc(
     job = Job(check_model(model), check_observations(observations), True, 1.0, handlers_in_force(), check_seed(seed))
     number = check_count("num_traces", num_traces)
     warn_if_irreproducible(job, number)
-    evidence: list[float] = []
+    history = History()
     with Progress(number, "particle", progress) as bar:
-        produce = partial(_run, job, number, ess_threshold, bar, evidence)
-        return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, job, number, evidence))
+        produce = partial(_run, job, number, ess_threshold, bar, history)
+        return gather(lambda writer: produce(writer), TraceWriter(path), partial(_conclude, job, number, history))
+
+
+class History:
+    """What a run remembers.
+
+    Attributes:
+      evidence: the parts of the log evidence.
+      sizes: effective sample sizes where particles waited for each other, before the resampling if there was one.
+      families: of each particle that was written, the first particle that it descends from.
+    """
+
+    def __init__(self) -> None:
+        self.evidence: list[float] = []
+        self.sizes: list[float] = []
+        self.families: list[int] = []
 
 
 def _run(
-    job: Job, number: int, ess_threshold: float, progress: Progress, evidence: list[float], writer: TraceWriter
+    job: Job, number: int, ess_threshold: float, progress: Progress, history: History, writer: TraceWriter
 ) -> None:
-    """Runs all particles to their end and writes their traces; appends the parts of the log evidence.
+    """Runs all particles to their end, writes their traces and what is to be remembered.
 
     If it breaks off, the traces of particles that came to their end are written.
     """
     particles_seed = derive_seed(job.seed, _PARTICLES)
-    particles = [Particle(job, stream) for stream in streams(particles_seed, 0, number)]
+    particles = [Particle(job, stream, family=k) for k, stream in enumerate(streams(particles_seed, 0, number))]
     try:
         generation = 0
         while _advance(particles, progress):
             log_weights = np.array([particle.log_weight for particle in particles])
-            if not np.isfinite(log_weights).any() or _ess(log_weights) >= ess_threshold * number:
+            if not np.isfinite(log_weights).any():
+                continue
+            history.sizes.append(_ess(log_weights))
+            if history.sizes[-1] >= ess_threshold * number:
                 continue
             generation += 1
-            evidence.append(_log_mean(log_weights))
+            history.evidence.append(_log_mean(log_weights))
             shift = Stream(derive_seed(job.seed, _RESAMPLING), generation).random()
             ancestors = systematic_at(normalised(log_weights), number, shift).tolist()
             particles = _resample(job, particles, ancestors, derive_seed(particles_seed, generation))
-        evidence.append(_log_mean(np.array([particle.log_weight for particle in particles])))
+        history.evidence.append(_log_mean(np.array([particle.log_weight for particle in particles])))
     finally:
         for particle in particles:
             if particle.trace is None:
@@ -114,15 +133,25 @@ def _run(
             else:
                 trace = Trace(particle.trace.sites, particle.trace.result, particle.log_weight)
                 writer.append(trace, particle.log_weight)
+                history.families.append(particle.family)
 
 
-def _conclude(job: Job, number: int, evidence: list[float], writer: TraceWriter) -> Empirical:
+def _conclude(job: Job, number: int, history: History, writer: TraceWriter) -> Empirical:
     table, log_weights = writer.finish()
     unweighted = Empirical(table)
     check_names(job.observations, names_met(table), len(table), unweighted)
     check_weights(table, log_weights, unweighted)
     whole = len(table) == number  # of a run that broke off, some particles did not come to their end
-    return Empirical(table, log_weights, log_evidence=float(sum(evidence)) if whole else None)
+    resamplings = len(history.evidence) - 1
+    posterior = Empirical(
+        table,
+        log_weights,
+        log_evidence=float(sum(history.evidence)) if whole else None,
+        families=np.array(history.families) if resamplings > 0 else None,
+        info={"resamplings": max(0, resamplings), "effective_sample_sizes": history.sizes},
+    )
+    warn_if_unreliable(posterior)
+    return posterior
 
 
 # -- particles ---------------------------------------------------------------------------------------------------------
@@ -189,14 +218,16 @@ class Suspending(Execution):
 class Particle:
     """One execution on its way.
 
-    ``log_weight`` is what it gained since the last resampling; ``trace`` its Trace once it has ended.
+    ``log_weight`` is what it gained since the last resampling; ``trace`` its Trace once it has ended; ``family`` the
+    number of the first particle that it descends from.
     """
 
-    def __init__(self, job: Job, stream: Stream, uniforms: list[float] | None = None, skip: int = 0):
+    def __init__(self, job: Job, stream: Stream, uniforms: list[float] | None = None, skip: int = 0, family: int = 0):
         self._rng = RecordingStream(stream, uniforms or [])
         self.execution = Suspending(self._rng, job, skip)
         self.trace: Trace | None = None
         self.log_weight = 0.0
+        self.family = family
         self._greenlet = greenlet(lambda: execute(self.execution, job.model, job.ambient))
         self._greenlet.gr_context = copy_context()
 
@@ -212,7 +243,7 @@ class Particle:
         """Another particle at the same place, with a future of its own."""
         if self.trace is not None:
             return self
-        copy = Particle(job, stream, list(self._rng.used), self.execution.barriers - 1)
+        copy = Particle(job, stream, list(self._rng.used), self.execution.barriers - 1, self.family)
         copy.advance()
         here, there = self.execution.sites, copy.execution.sites
         if copy.trace is not None or len(here) != len(there) or here[-1].address != there[-1].address:

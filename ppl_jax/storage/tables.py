@@ -157,16 +157,16 @@ class TraceTable(Sequence[Trace]):
             count = sum(len(self.starts[rows]) for rows in missing)
             raise KeyError(f"{count} of {len(self)} traces have no site named {key!r}; the names that occur: {known}")
         numbers = [layout.numbers(layout.position(key)) for layout, _ in groups]  # type: ignore[arg-type]
-        column = self._gather(numbers, groups)
+        column = self.gather(numbers, groups)
         return as_column([trace[key] for trace in self]) if column is None else column
 
     def results(self) -> np.ndarray | list[Any]:
         """What the model returned in every trace: an array (n, *shape) where all are numbers of one shape."""
         groups = self.groups()
-        column = self._gather([layout.result_numbers for layout, _ in groups], groups)
+        column = self.gather([layout.result_numbers for layout, _ in groups], groups)
         return as_column([trace.result for trace in self]) if column is None else column
 
-    def _gather(self, numbers: list[Numbers | None], groups: list) -> np.ndarray | None:
+    def gather(self, numbers: list[Numbers | None], groups: list) -> np.ndarray | None:
         """The column of which each layout holds the numbers so; None where it is not an array of numbers."""
         if len({found and found.shape for found in numbers}) != 1 or numbers[0] is None:
             return None
