@@ -7,7 +7,10 @@ module ppx
   integer(c_int), parameter :: ppx_ok = 0, ppx_run = 1, ppx_stopped = 2, ppx_unwind = -1, ppx_failed = -2
   integer(c_int), parameter :: ppx_normal = 1, ppx_uniform = 2, ppx_poisson = 4, ppx_bernoulli = 5, ppx_beta = 6, &
       ppx_exponential = 7, ppx_gamma = 8, ppx_log_normal = 9, ppx_binomial = 10, ppx_weibull = 11, &
-      ppx_truncated_normal = 12, ppx_von_mises = 13, ppx_delta = 16
+      ppx_truncated_normal = 12, ppx_von_mises = 13, ppx_delta = 16, ppx_negative_binomial = 17, &
+      ppx_negative_binomial_2 = 18, ppx_beta_binomial = 19, ppx_geometric = 20, ppx_hypergeometric = 21, &
+      ppx_zero_inflated_poisson = 22, ppx_student_t = 23, ppx_cauchy = 24, ppx_half_cauchy = 25, ppx_half_normal = 26, &
+      ppx_laplace = 27, ppx_logistic = 28, ppx_gumbel = 29, ppx_inverse_gamma = 30, ppx_pareto = 31
 
   type, bind(c) :: ppx_options
     type(c_ptr) :: system_name = c_null_ptr
