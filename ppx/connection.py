@@ -149,6 +149,17 @@ class Connection:
         self.send(message)
         return self.receive(timeout, interrupted)
 
+    def resume(self) -> Any:
+        """Finds out where the conversation is after Ctrl-C at any moment of ``send`` and ``receive``.
+
+        Only where messages travel by the socket, not through a mailbox.
+
+        Returns:
+          The last message that came, which is not answered yet; None if one is to be received.
+        """
+        self._awaits = self._channel.awaits
+        return None if self._awaits else self._decode(self._channel.last)
+
     def share_cores(self, crowded: bool) -> None:
         """Says whether more processes than cores compute now; then both sides sleep at once when they wait.
 

@@ -7,9 +7,12 @@ mean is nobody's business here.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import zmq
@@ -48,6 +51,25 @@ def _receive(socket: Any) -> bytes:
         socket.recv()
         data = b""
     return bytes(data)
+
+
+class _Shield:
+    """Puts Ctrl-C off while a message is taken, which would be lost: pyzmq looks for signals when it has it already."""
+
+    def __enter__(self) -> None:
+        self._caught: tuple[int, FrameType | None] | None = None
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            self._before = signal.signal(signal.SIGINT, self._catch)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self._caught = number, frame
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            if self._caught is not None:
+                self._before(*self._caught)
 
 
 class FrontEndChannel:
@@ -185,6 +207,8 @@ class InferenceChannel:
         self._socket.set(zmq.RCVTIMEO, TICK)
         self._monitor = self._socket.get_monitor_socket(_LOST)
         self._mailbox: Mailbox | None = None
+        #: The last message that came by the socket: an interrupted caller finds it here.
+        self.last = b""
         try:
             if server_key is not None:
                 public, secret = curve or zmq.curve_keypair()
@@ -216,14 +240,14 @@ class InferenceChannel:
             return self._mailbox.receive(timeout, interrupted)
         if timeout is None or 1000 * timeout >= TICK:
             with suppress(zmq.Again):  # the usual case: no more than one call, the monitor is looked at later
-                return _receive(self._socket)
+                return self._take()
             timeout = None if timeout is None else timeout - TICK / 1000
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = TICK if deadline is None else int(1000 * (deadline - time.monotonic())) + 1
             ready = dict(self._poller.poll(max(0, min(TICK, left))))
             if self._socket in ready:
-                return _receive(self._socket)
+                return self._take()
             if self._monitor in ready:
                 event = recv_monitor_message(self._monitor)["event"]
                 if not self._socket.poll(0):
@@ -233,6 +257,16 @@ class InferenceChannel:
                 return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None
+
+    def _take(self) -> bytes:
+        with _Shield():
+            self.last = _receive(self._socket)
+        return self.last
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a message was sent whose answer was not received, as the socket itself knows it."""
+        return not self._socket.poll(0, zmq.POLLOUT)
 
     def use(self, mailbox: Mailbox) -> None:
         """From now on messages travel through the mailbox."""

@@ -31,9 +31,7 @@ from ppl_jax.remote.statements import (
     answer,
     raise_all,
     raise_statement,
-    value_message,
 )
-from ppl_jax.streams import Stream, check_seed
 from ppl_jax.waiting import others_under_way
 from ppx import messages as m
 from ppx.constants import Capability, ErrorCode, SiteKind
@@ -154,7 +152,7 @@ class Conversation:
             if self._in_flight:
                 self._settle(peer)
             elif self.peer is not None:  # interrupted while it was the simulator's turn
-                peer.drop()
+                peer.leave()
             raise
 
     def _response(self, peer: Peer, message: m.Message) -> Any:
@@ -235,14 +233,14 @@ class Conversation:
         if Capability.ERRORS in peer.connection.active:
             peer.abort()
         else:
-            self._run_out(peer, self._question)
+            peer.leave()
 
     def _settle(self, peer: Peer) -> None:
         """Takes the answer that is under way, though nobody wants it any more; drops the connection if it is late."""
         self._in_flight = False
         connection = peer.connection
         if connection is None or Capability.ERRORS not in connection.active:
-            peer.drop()
+            peer.leave()
             return
         with suppress(PPXError):
             found = connection.receive(_SETTLING)
@@ -261,24 +259,6 @@ class Conversation:
         self.give_up()
         self.peer = None
         return peer
-
-    def _run_out(self, peer: Peer, question: Question) -> None:
-        """Lets a simulator that knows no Error come to its end, drawing from the prior; nothing of it is kept."""
-        rng = Stream(check_seed(None))
-        try:
-            while question.asked is not None:
-                statement, parameters = question.asked, question.parameters
-                message: m.Message
-                if statement.kind == SiteKind.SAMPLE:
-                    message = value_message(statement.make(parameters).sample(rng))
-                else:
-                    message = m.ObserveResult() if statement.kind == SiteKind.OBSERVE else m.TagResult()
-                question = vocabulary_of(peer).resolve(peer.request(message))
-        except Exception:
-            peer.drop()
-        except BaseException:
-            peer.drop()
-            raise
 
 
 def vocabulary_of(peer: Peer) -> Vocabulary:

@@ -11,6 +11,10 @@ class ConnectionLost(Exception):
     """An exchange with a simulator failed: it died, hung, or said what makes no sense. The text says which."""
 
 
+class Silence(ConnectionLost):
+    """No answer came in time; the connection stands."""
+
+
 #: Codes that come again if the same execution is done again: they are about the program, not about the connection.
 _PROGRAM = (ErrorCode.UNKNOWN, ErrorCode.UNSUPPORTED, ErrorCode.PARAMETER, ErrorCode.MODEL, ErrorCode.TOO_LARGE)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ppl_jax.errors import SimulatorError
 from ppl_jax.remote.failures import ConnectionLost
+from ppl_jax.remote.guard import Guard
 from ppl_jax.remote.processes import SimulatorProcess, StartedProcess
 from ppx.forks import PACKET, VARIABLE
 
@@ -34,16 +35,17 @@ class Original:
       command: program and arguments; ``{endpoint}`` in them is replaced by ``endpoint``, which must not be bound.
       endpoint: an ipc endpoint that a front end binds which does not know of copies.
       output: file for what it prints before there are copies.
+      guard: ends it if we die.
 
     Raises:
       SimulatorError: the program cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], endpoint: str, output: Path):
+    def __init__(self, command: Sequence[str], endpoint: str, output: Path, guard: Guard):
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             environment = {VARIABLE: str(theirs.fileno())}
-            self.process = StartedProcess(command, endpoint, output, environment, (theirs.fileno(),))
+            self.process = StartedProcess(command, endpoint, output, environment, (theirs.fileno(),), guard)
         except BaseException:
             self._requests.close()
             raise
@@ -187,13 +189,13 @@ class Forks:
 
     Args:
       command: program and arguments; ``{endpoint}`` in them is replaced.
-      folder: private folder for its output.
+      guard: ends it if we die, and has the folder for its output.
       start_timeout: seconds that it may take to initialise itself; None waits without limit.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, start_timeout: float | None):
+    def __init__(self, command: Sequence[str], guard: Guard, start_timeout: float | None):
         self._command = command
-        self._folder = folder
+        self._guard = guard
         self._start_timeout = start_timeout
         self._lock = threading.RLock()
         self._original: Original | None = None
@@ -203,9 +205,11 @@ class Forks:
         with self._lock:
             if self._original is None or not self._original.is_alive():
                 self.close(at_once=True)
-                bound = self._folder / "original.ipc"
+                folder = self._guard.folder
+                bound = folder / "original.ipc"
                 bound.unlink(missing_ok=True)
-                self._original = Original(self._command, f"ipc://{bound}", self._folder / "original.output")
+                output = folder / "original.output"
+                self._original = Original(self._command, f"ipc://{bound}", output, self._guard)
             return self._original
 
     def fork(self, endpoint: str, output: Path) -> ForkedProcess:

@@ -11,17 +11,18 @@ import math
 import weakref
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from ppl_jax.models import Request, Reruns, TableAndWeights
 from ppl_jax.remote.conversations import Conversation
 from ppl_jax.remote.drawing import Drawing
-from ppl_jax.remote.peers import Options, numbered_endpoint
+from ppl_jax.remote.peers import FORGOTTEN, Options, numbered_endpoint
 from ppl_jax.remote.pool import Pool
 from ppl_jax.remote.rerunning import Rerunning
 from ppx.constants import ALL_CAPABILITIES, Capability
 
-START_TIMEOUT = 60.0  # seconds
+START_TIMEOUT = 60.0  # seconds for a simulator that we start
+CONNECT_TIMEOUT = 10.0  # seconds for one that should be there
 
 
 class RemoteModel:
@@ -40,7 +41,8 @@ class RemoteModel:
         A start that takes seconds and memory is then paid once. What the simulator has then is in all copies: open
         files with their positions, locks, the state of a generator of its own; threads are in none.
       timeout: seconds that the simulator may take for one answer; None waits for as long as it lives.
-      start_timeout: seconds from its start to its first answer.
+      start_timeout: seconds from its start to its first answer; None waits without limit. "auto" is 60 with `command`,
+        and 10 without, where the simulator should run already.
       max_failures: so many failures of a simulator in a row (deaths, time-outs, messages without sense) end a run.
       shared_memory: False to use sockets also on one machine.
       extension: False to speak PPX 1.0.0: one message for every statement.
@@ -68,7 +70,7 @@ class RemoteModel:
         *,
         fork: bool = False,
         timeout: float | None = None,
-        start_timeout: float | None = START_TIMEOUT,
+        start_timeout: float | Literal["auto"] | None = "auto",
         max_failures: int = 5,
         shared_memory: bool = True,
         extension: bool = True,
@@ -80,10 +82,10 @@ class RemoteModel:
             capabilities &= ~Capability.SHARED_MEMORY
         options = Options(
             _endpoints(endpoint, command, num_processes),
-            _command(command),
+            _command(command, endpoint, num_processes, fork),
             _fork(fork, command),
             _seconds("timeout", timeout),
-            _seconds("start_timeout", start_timeout),
+            _start_timeout(start_timeout, command),
             _at_least_one("max_failures", max_failures),
             capabilities,
             server_key.encode() if isinstance(server_key, str) else server_key,
@@ -158,12 +160,26 @@ def _endpoints(endpoint: Any, command: Any, num_processes: Any) -> tuple[str, ..
     return given if len(given) > 1 else tuple(numbered_endpoint(given[0], number) for number in range(count))
 
 
-def _command(command: Any) -> tuple[str, ...] | None:
+def _command(command: Any, endpoint: Any, num_processes: Any, fork: Any) -> tuple[str, ...] | None:
     if command is None:
         return None
     if isinstance(command, str) or not command:
         raise ValueError(f"command must be a list: the program, then its arguments; got {command!r}.")
-    return tuple(str(part) for part in command)
+    parts = tuple(str(part) for part in command)
+    # Copies are told where to bind in another way, and a program may have an endpoint of its own, which is then given.
+    is_told = any("{endpoint}" in part for part in parts) or fork
+    if not is_told and (endpoint is None or (num_processes or 1) > 1):
+        raise ValueError(
+            f'{FORGOTTEN}: command=[{parts[0]!r}, ..., "{{endpoint}}"]. If it binds an endpoint of its own, give that '
+            "as `endpoint`."
+        )
+    return parts
+
+
+def _start_timeout(value: Any, command: Any) -> float | None:
+    if isinstance(value, str) and value == "auto":
+        return CONNECT_TIMEOUT if command is None else START_TIMEOUT
+    return _seconds("start_timeout", value)
 
 
 def _fork(fork: Any, command: Any) -> bool:

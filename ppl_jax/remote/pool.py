@@ -10,9 +10,10 @@ import zmq
 
 from ppl_jax.errors import SimulatorError
 from ppl_jax.remote.forks import Forks
+from ppl_jax.remote.guard import Guard
 from ppl_jax.remote.nuisances import Nuisances
 from ppl_jax.remote.peers import Identity, Options, Peer
-from ppl_jax.remote.processes import private_folder, remove_folder
+from ppl_jax.remote.processes import remove_folder
 
 if TYPE_CHECKING:
     from ppl_jax.remote.conversations import Conversation
@@ -30,14 +31,16 @@ class Pool:
 
     def __init__(self, options: Options):
         self._owner = os.getpid()
-        self._folder = private_folder()
+        # What runs already needs neither a folder nor anybody who ends it.
+        self._guard = None if options.command is None else Guard()
         self._changed = threading.Condition()
         self._holders: dict[Peer, tuple[int, Conversation | None]] = {}  # thread and execution, oldest first
         self._suspended: set[Conversation] = set()
         self._closed = False
-        endpoints = tuple(
-            endpoint or f"ipc://{self._folder / str(number)}.ipc" for number, endpoint in enumerate(options.endpoints)
-        )
+        endpoints = options.endpoints
+        if self._guard is not None:
+            folder = self._guard.folder
+            endpoints = tuple(given or f"ipc://{folder / str(number)}.ipc" for number, given in enumerate(endpoints))
         #: Whether executions that are under way together would have to share cores.
         self.is_crowded = len(endpoints) >= len(os.sched_getaffinity(0))  # this process needs one, too
         self.identity = Identity()
@@ -46,10 +49,10 @@ class Pool:
         self._context.set(zmq.MAX_SOCKETS, max(1024, _SOCKETS * len(endpoints)))
         options = options._replace(endpoints=endpoints, context=self._context)
         self._forks: Forks | None = None
-        if options.fork and options.command is not None:
-            self._forks = Forks(options.command, self._folder, options.start_timeout)
+        if options.fork and options.command is not None and self._guard is not None:
+            self._forks = Forks(options.command, self._guard, options.start_timeout)
         numbers = range(len(endpoints))
-        self.peers = tuple(Peer(options, number, self._folder, self.identity, self._forks) for number in numbers)
+        self.peers = tuple(Peer(options, number, self.identity, self._guard, self._forks) for number in numbers)
 
     def check(self) -> None:
         """Raises SimulatorError if the pool cannot be used here."""
@@ -130,4 +133,6 @@ class Pool:
             if self._forks is not None:
                 self._forks.close()
             self._context.destroy(linger=0)
-            remove_folder(self._folder)
+            if self._guard is not None:
+                remove_folder(self._guard.folder)
+                self._guard.close()

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,24 +19,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from ppl_jax.errors import SimulatorError
+from ppl_jax.remote.guard import Guard
 
 LAST_LINES = 12  # of the output, shown in errors
-_LONGEST_FOLDER = 80  # bytes
 _GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 _KEPT = 1 << 16  # bytes of output that are looked at
 _OUTPUT_LIMIT = 1 << 20  # bytes after which old output is thrown away
 
 
-def private_folder() -> Path:
-    """A new folder that only this user can enter, for sockets and output."""
-    # The path of a socket may have 107 bytes only, so a long TMPDIR will not do.
-    where = tempfile.gettempdir() if len(tempfile.gettempdir().encode()) < _LONGEST_FOLDER else "/tmp"
-    return Path(tempfile.mkdtemp(prefix="ppx-", dir=where))  # mode 0700, by mkdtemp's contract
-
-
 def remove_folder(folder: Path) -> None:
     """Removes a private folder with all in it."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def socket_path(endpoint: str) -> str | None:
+    """The file of an ipc endpoint; None for other endpoints and for those without a file."""
+    path = endpoint.removeprefix("ipc://")
+    return None if path == endpoint or path.startswith("@") else path
 
 
 class SimulatorProcess(ABC):
@@ -117,6 +115,7 @@ class StartedProcess(SimulatorProcess):
       output: file for what it prints.
       environment: variables to add to those of this process.
       descriptors: files that it is to inherit.
+      guard: ends it if we die.
 
     Raises:
       SimulatorError: the program cannot be started.
@@ -129,8 +128,10 @@ class StartedProcess(SimulatorProcess):
         output: Path,
         environment: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
+        guard: Guard | None = None,
     ):
         self.output = output
+        self._guard = guard
         arguments = [part.replace("{endpoint}", endpoint) for part in command]
         try:
             output.unlink(missing_ok=True)
@@ -142,7 +143,12 @@ class StartedProcess(SimulatorProcess):
                     stderr=file,
                     start_new_session=True,
                     pass_fds=descriptors,
-                    env={**os.environ, "PPX_STOP_WITH_PARENT": "1", **(environment or {})},
+                    env={
+                        **os.environ,
+                        "PPX_STOP_WITH_PARENT": "1",
+                        **(environment or {}),
+                        **({} if guard is None else guard.environment),
+                    },
                 )
         except OSError as error:
             raise SimulatorError(
@@ -150,6 +156,8 @@ class StartedProcess(SimulatorProcess):
                 "path of a program that may be executed, followed by its arguments."
             ) from error
         self.pid = self._process.pid
+        if guard is not None:
+            guard.started(self.pid, socket_path(endpoint))
 
     def status(self) -> int | None:
         """See SimulatorProcess."""
@@ -170,6 +178,8 @@ class StartedProcess(SimulatorProcess):
         """See SimulatorProcess."""
         super().stop(at_once)
         self._process.wait()
+        if self._guard is not None:
+            self._guard.stopped(self.pid)
 
 
 def _signal_name(number: int) -> str:

@@ -115,7 +115,7 @@ def test_arguments_are_checked():
 
 
 def test_workers_and_tracing_are_refused():
-    with ppl.RemoteModel(command=["nothing"]) as model:
+    with ppl.RemoteModel(command=["nothing", "{endpoint}"]) as model:
         for engine in (ppl.prior, ppl.importance_sampling, ppl.metropolis_hastings):
             with pytest.raises(ValueError, match="num_processes"):
                 engine(model, num_traces=10, num_workers=2, progress=False)
@@ -126,7 +126,7 @@ def test_workers_and_tracing_are_refused():
 
 
 def test_a_closed_model_says_so():
-    model = ppl.RemoteModel(command=["nothing"])
+    model = ppl.RemoteModel(command=["nothing", "{endpoint}"])
     model.close()
     model.close()
     with pytest.raises(ppl.SimulatorError, match="closed"):
@@ -145,7 +145,7 @@ def test_a_missing_command():
 
 
 def test_a_command_that_ends_at_once_shows_what_it_said():
-    complain = [sys.executable, "-c", "import sys; sys.exit('no licence for this machine')"]
+    complain = [sys.executable, "-c", "import sys; sys.exit('no licence for this machine')", "{endpoint}"]
     with (
         ppl.RemoteModel(command=complain, max_failures=2) as model,
         pytest.raises(ppl.SimulatorError, match=r"2 times in a row.*status 1(.|\n)*no licence"),
@@ -155,18 +155,38 @@ def test_a_command_that_ends_at_once_shows_what_it_said():
 
 def test_a_command_that_never_binds():
     with (
-        ppl.RemoteModel(command=["sleep", "1000"], start_timeout=0.3, max_failures=2) as model,
-        pytest.raises(ppl.SimulatorError, match="did not bind"),
+        ppl.RemoteModel(command=["sh", "-c", "sleep 1000", "{endpoint}"], start_timeout=0.3) as model,
+        pytest.raises(ppl.SimulatorError, match="failed: it did not bind"),  # once: it never answered
     ):
         model()
 
 
 def test_an_endpoint_where_nobody_is(tmp_path):
     with (
-        ppl.RemoteModel(f"ipc://{tmp_path}/nobody.ipc", start_timeout=0.3, max_failures=2) as model,
-        pytest.raises(ppl.SimulatorError, match=r"no simulator answered(.|\n)*runs and binds"),
+        ppl.RemoteModel(f"ipc://{tmp_path}/nobody.ipc", start_timeout=0.3) as model,
+        pytest.raises(ppl.SimulatorError, match=r"no simulator answered.*nobody.ipc, so nothing(.|\n)*runs and binds"),
     ):
         model()
+
+
+def test_a_forgotten_endpoint_is_found_before_anything_starts():
+    with pytest.raises(ValueError, match=r'No part of `command` is "\{endpoint\}"'):
+        ppl.RemoteModel(command=["./simulator"])
+    with pytest.raises(ValueError, match="told where to bind"):
+        ppl.RemoteModel("tcp://127.0.0.1:5999", command=["./simulator"], num_processes=2)
+
+
+def test_an_endpoint_of_its_own_that_is_another_one(tmp_path):
+    with (
+        ppl.RemoteModel(f"ipc://{tmp_path}/a.ipc", command=["sleep", "1000"], start_timeout=0.3) as model,
+        pytest.raises(ppl.SimulatorError, match=r'did not bind(.|\n)*No part of `command` is "\{endpoint\}"'),
+    ):
+        model()
+
+
+def test_the_waits_for_what_is_started_and_for_what_should_be_there():
+    with ppl.RemoteModel("ipc:///nowhere") as there, ppl.RemoteModel(command=["x", "{endpoint}"]) as started:
+        assert [model._pool.peers[0]._options.start_timeout for model in (there, started)] == [10.0, 60.0]
 
 
 def test_an_endpoint_that_is_none():

@@ -165,7 +165,7 @@ def test_a_wrapper_around_the_command(tmp_path):
 def test_what_was_printed_before_is_printed_once(tmp_path):
     with dear() as model:
         connect_all(model)
-        folder = Path(model._pool._folder)
+        folder = Path(model._pool._guard.folder)
         assert (folder / "original.output").read_text() == "the tables are read"
         assert [(folder / f"{number}.output").read_text() for number in range(3)] == ["", "", ""]
 
