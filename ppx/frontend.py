@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -222,7 +223,14 @@ class FrontEnd:
         self._channel.send(data)
 
     def _refusal(self, code: ErrorCode, text: str, address: str = "") -> m.Message:
-        return m.Error(code, text[:_TEXT], address[:_TEXT]) if Capability.ERRORS in self.active else m.Reset()
+        if Capability.ERRORS in self.active:
+            return m.Error(code, text[:_TEXT], address[:_TEXT])
+        if sys.stderr is not None:  # a Reset has no text, and somebody should learn why
+            place = f" (at {address})" if address else ""
+            with suppress(OSError, ValueError):
+                sys.stderr.write(f"ppx: {text}{place}; answered with Reset, which has no reason\n")
+                sys.stderr.flush()
+        return m.Reset()
 
     def _shake_hands(self, message: m.Handshake) -> None:
         capabilities = active(self.capabilities, message.capabilities if message.version >= VERSION else 0)

@@ -192,6 +192,9 @@ class TraceWriter:
     # -- entries ---------------------------------------------------------------------------------------------------
 
     def _add_entry(self, start: int, kind: int, log_weight: float) -> None:
+        count = len(self._weights)
+        if len(self._starts) != count:  # Ctrl-C left an entry unfinished: what follows must not be shifted by it
+            del self._starts[count:], self._kinds[count:]
         self._last = (start, kind)
         self._starts.append(start)
         self._kinds.append(kind)

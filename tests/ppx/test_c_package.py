@@ -38,3 +38,16 @@ def test_the_header_is_c_and_cpp(tmp_path: Path):
     warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", ROOT / "ppx" / "cpp" / "include", "-fsyntax-only")
     for language in (("-x", "c", "-std=c99"), ("-x", "c", "-std=c11"), ("-x", "c++", "-std=c++17")):
         run("cc", *language, *warnings, tmp_path / "header.c")
+
+
+@pytest.mark.parametrize("header", ["ppx.hpp", "pyprob_cpp.h"])
+def test_an_older_standard_is_named_as_what_is_wrong(header, tmp_path: Path):
+    (tmp_path / "old.cpp").write_text(f"#include <{header}>\nint main() {{}}\n")
+    include = ROOT / "ppx" / "cpp" / "include"
+    done = subprocess.run(
+        ["c++", "-std=c++14", "-I", include, "-fsyntax-only", tmp_path / "old.cpp"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert f"{header} needs C++17: compile with -std=c++17" in errors[0]

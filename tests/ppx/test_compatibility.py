@@ -317,3 +317,14 @@ def test_a_handshake_answered_by_something_else():
     with ppx.Connection(peer.endpoint) as mine, pytest.raises(ppx.OutOfState, match="answered a Handshake with Reset"):
         mine.handshake(PATIENCE)
     thread.join()
+
+
+def test_a_reset_says_why_where_the_simulator_runs(capfd):
+    """PPX 1.0.0 has no message for a reason, so that it is printed."""
+    with front_end(simulators.fails) as served, PlainInference(served.endpoint, ()) as theirs:
+        assert type(theirs.request(table("Run"))).__name__ == "SampleT"
+        assert type(theirs.request(table("SampleResult", result=tensor(0.1)))).__name__ == "ResetT"
+    told = capfd.readouterr().err
+    assert "ValueError: no luck with 0.1 (" in told
+    assert "(at simulators:fails" in told
+    assert "answered with Reset" in told

@@ -1,5 +1,6 @@
 """Traces written to a table, in memory and on disk, and read back."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -274,3 +275,40 @@ def test_threads_read_one_table():
     with ThreadPoolExecutor(8) as pool:
         totals = list(pool.map(lambda _: sum(trace["x"] + 0 * len(trace.sites) for trace in table), range(16)))
     assert totals == pytest.approx([expected] * 16)
+
+
+def interrupt_at(line_number):
+    """A trace function that presses Ctrl-C before the given line of ``_add_entry``, counted from 0."""
+    count = 0
+
+    def lines(frame, event, argument):
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count == line_number + 1:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return lines
+
+    return lambda frame, event, argument: lines if frame.f_code.co_name == "_add_entry" else None
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_an_entry_that_ctrl_c_left_unfinished_shifts_no_other(line, path):
+    """What is appended afterwards keeps its own row and weight."""
+    traces = traces_of(gum, 4)
+    written = TraceWriter(path)
+    written.append(traces[0], 0.0)
+    before = sys.gettrace()
+    sys.settrace(interrupt_at(line))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            written.append(traces[1], 1.0)
+    finally:
+        sys.settrace(before)
+    written.append(traces[2], 2.0)
+    written.append(traces[3], 3.0)
+    table, log_weights = written.finish()
+    assert log_weights.tolist() == [0.0, 2.0, 3.0]
+    for found, expected in zip(table, [traces[0], traces[2], traces[3]], strict=True):
+        assert_same_trace(found, expected)

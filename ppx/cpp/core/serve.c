@@ -52,8 +52,15 @@ int ppx_refuse(ppx_session *session, int code, uint32_t address) {
     ppx_text text = {session->text, strlen(session->text)}, place = ppx_address_text(session, address);
     if (ppx_can(session, PPX_ERRORS))
         ppx_encode_error(&session->out, code, text, ppx_error_address(place.data, place.size));
-    else
+    else {
+        /* A Reset has no text, and somebody should learn why. */
+        const char *shown = place.data ? (const char *)place.data : "";
+        const int size = place.data ? (int)(place.size < 4096 ? place.size : 4096) : 0;
+        fprintf(stderr, "ppx: %s%s%.*s%s; answered with Reset, which has no reason\n", session->text,
+                size ? " (at " : "", size, shown, size ? ")" : "");
+        fflush(stderr);
         ppx_encode_reset(&session->out);
+    }
     return session->out.failed ? run_out_of_memory(session) : ppx_send(session);
 }
 

@@ -15,10 +15,16 @@
 #ifndef PPX_HPP
 #define PPX_HPP
 
+#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#error "ppx.hpp needs C++17: compile with -std=c++17 (CMake: target_compile_features(NAME PRIVATE cxx_std_17))."
+#else // nothing else is compiled, so that this is the only error
+
 #include "ppx/array.hpp"
 #include "ppx/distributions.hpp"
 #include "ppx/serving.hpp"
 #include "ppx/statement.hpp"
 #include "ppx/statements.hpp"
+
+#endif // C++17
 
 #endif

@@ -9,6 +9,10 @@
 #ifndef PYPROB_CPP_H
 #define PYPROB_CPP_H
 
+#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#error "pyprob_cpp.h needs C++17: compile with -std=c++17 (CMake: target_compile_features(NAME PRIVATE cxx_std_17))."
+#else // nothing else is compiled, so that this is the only error
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -236,5 +240,7 @@ template <>
 struct ppx::AsArray<xt::xarray<double>> {
     static ppx::Array from(const xt::xarray<double> &value) { return pyprob_cpp::detail::to_array(value); }
 };
+
+#endif // C++17
 
 #endif

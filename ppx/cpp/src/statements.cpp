@@ -83,8 +83,10 @@ double as_number(const ppx_tensor &value, const Statement &where) {
     return *value.data;
 }
 
+// Cut towards zero, as pyprob_cpp's users cast: data of a count may be an average (4.37), whose density is the inference
+// side's business.
 std::int64_t as_integer(double number, const Statement &where) {
-    if (!(std::abs(number) <= 9007199254740992.0) || number != std::floor(number))
+    if (!(std::abs(number) <= 9007199254740992.0))
         throw std::domain_error("the value of " + describe(where) + " is " + std::to_string(number) + ", no integer");
     return static_cast<std::int64_t>(number);
 }
