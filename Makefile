@@ -42,6 +42,7 @@ echo '#include <zmq.h>' | c++ -E -x c++ - : libzmq3-dev
 echo '#include <flatbuffers/base.h>' | c++ -E -x c++ - : libflatbuffers-dev
 test -x $(BIN)/python || $(PYTHON) -c 'import venv, ensurepip' : python3-venv
 command -v gfortran : gfortran optional
+command -v pkg-config : pkgconf optional
 echo '#include <xtensor/xarray.hpp>' | c++ -E -x c++ - : libxtensor-dev optional
 endef
 export SYSTEM_NEEDS

@@ -1,11 +1,15 @@
 """The C core as a simulator finds it: built, installed, moved, and found by CMake from another project."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from c_core import ROOT
+
+import ppl_jax as ppl
 
 CONSUMER = ROOT / "tests" / "ppx" / "c" / "consumer"
 
@@ -31,6 +35,39 @@ def test_an_installed_core_is_found_wherever_it_was_moved(shared, tmp_path):
     for program in ("consumer", "consumer_cpp"):
         assert run(consumer / program, f"ipc://{tmp_path}/x.ipc") == "0x1.c20fdd4ad2613p+1\n"
     assert not (tmp_path / "x.ipc").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pkg-config") is None, reason="pkg-config is not installed (Debian: pkgconf)")
+def test_plain_c_is_built_with_pkg_config_and_inverted(tmp_path):
+    """Exact: mu ~ N(1, 5) and two data of variance 2 make a normal posterior of precision 1/5 + 2/2."""
+    build, prefix = tmp_path / "build", tmp_path / "prefix"
+    run("cmake", "-S", ROOT / "ppx" / "cpp", "-B", build, f"-DCMAKE_INSTALL_PREFIX={tmp_path / 'first'}")
+    run("cmake", "--build", build, "--parallel", 2)
+    run("cmake", "--install", build)
+    (tmp_path / "first").rename(prefix)
+    (where,) = {str(path.parent) for path in prefix.rglob("ppx.pc")}
+    found = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "ppx"],
+        env={**os.environ, "PKG_CONFIG_PATH": where}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    program = tmp_path / "gum_c"
+    warnings = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+    run("cc", *warnings, ROOT / "examples" / "c" / "gum.c", "-o", program, *found.stdout.split())
+    with ppl.RemoteModel(command=[str(program), "{endpoint}"]) as model:
+        data = {"obs0": 3.0, "obs1": 2.0}
+        posterior = ppl.importance_sampling(model, data, 20_000, seed=1, progress=False)
+        addresses = [site.address for site in posterior[0].sites]
+    assert len(set(addresses)) == 4
+    assert all(address.rpartition("/")[2].startswith("gum.c:") for address in addresses)
+    mean = (1.0 / 5.0 + 3.0 / 2.0 + 2.0 / 2.0) / (1.0 / 5.0 + 2.0 / 2.0)  # 2.25
+    weights = np.exp(posterior.log_weights - posterior.log_weights.max())
+    weights /= weights.sum()
+    results = np.array([trace.result for trace in posterior])
+    # Four standard errors of a self-normalized importance estimate.
+    error = np.sqrt((weights**2 * (results - mean) ** 2).sum())
+    assert error < 0.02
+    assert abs(weights @ results - mean) < 4.0 * error
 
 
 def test_the_header_is_c_and_cpp(tmp_path: Path):

@@ -192,6 +192,17 @@ PPX_API bool ppx_running(const ppx_session *session);
  * call. */
 PPX_API const char *ppx_error_text(const ppx_session *session);
 
+/* An address: the place in the source where this is written, as the text "file:line". Two statements of one line need
+ * texts of their own. It is a literal, so that PPX_HERE " b" is one, too. */
+#define PPX_HERE PPX_SOURCE_FILE ":" PPX_AS_TEXT(__LINE__)
+#define PPX_AS_TEXT(line) PPX_AS_TEXT_(line)
+#define PPX_AS_TEXT_(line) #line
+#ifdef __FILE_NAME__
+#define PPX_SOURCE_FILE __FILE_NAME__ /* without its folder, which may be another one on another machine */
+#else
+#define PPX_SOURCE_FILE __FILE__ /* as the compiler was given it */
+#endif
+
 /* For languages to which structures are a burden: distributions with scalar parameters, addresses as text. `address`
  * and `name` may be NULL, which is "". `parameters`: as many as the family has, in its order; a family whose parameters
  * are no scalars (Categorical, Mixture, MultivariateNormal) fails the execution. `value` of an observe: NULL if the
