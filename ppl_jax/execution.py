@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppl_jax.addresses import error_site
 from ppl_jax.errors import ModelError, ObservationError, ParameterError, PPLError, describe_site, observed_in_scope
 from ppl_jax.primitives import (
@@ -44,7 +46,10 @@ class Execution:
     Attributes:
       loops: how many rejection scopes are open.
       scopes: the rejection scopes of the execution so far, in the order in which they began.
+      proposer: who gives values that are not from the prior, for error messages.
     """
+
+    proposer = "the given proposal"
 
     __slots__ = (
         "counts",
@@ -74,6 +79,11 @@ class Execution:
         self.log_weight = 0.0
         self.loops = 0
         self.scopes: list[Scope] = []
+
+    @property
+    def steered(self) -> list[Site]:
+        """The latents so far whose values come from proposals, in order."""
+        return [site for site in self.sites if site.is_latent and site.proposal is not None]
 
     def process(self, site: Site) -> None:
         address = site.address
@@ -179,12 +189,15 @@ def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ())
     try:
         result = run_under(execution, model, ambient)
     except ParameterError as error:
-        error.locate(f"{error_site(error.__traceback__)}, {progress_of(execution)}")
+        error.locate(f"{error_site(error.__traceback__)}, {progress_of(execution)}{proposed_to(execution)}")
+        raise
+    except ModelError as error:  # from another process, whose text says all but what was proposed
+        error.args = (f"{error.args[0]}{proposed_to(execution)}",)
         raise
     except PPLError:
         raise
     except Exception as error:
-        where = f"{error_site(error.__traceback__)}, {progress_of(execution)}"
+        where = f"{error_site(error.__traceback__)}, {progress_of(execution)}{proposed_to(execution)}"
         raise ModelError(
             f"The model raised {type(error).__name__}: {error} ({where}, execution {execution.rng.index} of seed "
             f"{execution.rng.seed}). Reproduce it with ppl_jax.handlers.seed(model, seed={execution.rng.seed}, "
@@ -196,6 +209,20 @@ def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ())
 def progress_of(execution: Execution) -> str:
     """How far an execution came, for error messages."""
     return f"after the {describe_site(execution.sites[-1])}" if execution.sites else "before the first site"
+
+
+def proposed_to(execution: Execution) -> str:
+    """What was last proposed to an execution and by whom, for error messages; "" if nothing was."""
+    if not execution.steered:
+        return ""
+    site = execution.steered[-1]
+    return f"; {execution.proposer} had proposed the value {_short(site.value)} of the {describe_site(site)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return repr(value) if np.ndim(value) == 0 else np.array2string(np.asarray(value), threshold=6, precision=6)
 
 
 def handlers_in_force() -> tuple:

@@ -13,6 +13,7 @@ from ppl_jax.data.tokens import CallSites, Encoder
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn.network import packing_of
 from ppl_jax.nn.optimisers import first_state
+from ppl_jax.nn.ranges import unmet
 from ppl_jax.training_step import TrainingState, enlarged
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def described(trainer: Trainer) -> dict[str, Any]:
         "waited": trainer.waited,
         "best_loss": trainer.best_loss,
         "has_best": trainer.best is not None,
+        "ranges": sorted(trainer.ranges),
+        "bent": config.bent,
         "history": trainer.history,
         "shapes": sorted(trainer.shapes.known),
     }
@@ -92,7 +95,11 @@ def restored(trainer: Trainer, found: Checkpoint, place: str) -> None:
     trainer.encoder = Encoder(old.observed, trainer.sites, old.varying, old.scaling)
     before = trainer.config
     trainer.config = config = replace(
-        before, capacity=data["capacity"], categories=data["categories"], kinds=tuple(data["kinds"])
+        before,
+        capacity=data["capacity"],
+        categories=data["categories"],
+        kinds=tuple(data["kinds"]),
+        bent=data.get("bent", False),
     )
     params = enlarged(before, config, None, trainer.state.params)
     moments = first_state(trainer.settings.optimizer, packing_of(config), params)
@@ -100,11 +107,15 @@ def restored(trainer: Trainer, found: Checkpoint, place: str) -> None:
     like |= {"scaling": jax.tree.map(bits, old.scaling), "visits": np.zeros(config.capacity, np.int64)}
     if data["has_best"]:
         like["best"] = params
+    ranges = {name: unmet(trainer.encoder.observed[name]) for name in data.get("ranges", ())}
+    if ranges:
+        like["ranges"] = ranges
     tree = found.restore(like)
     trainer.state = TrainingState(tree["params"], tree["optimiser"], tree["skipped"])
     trainer.encoder.scaling = jax.tree.map(_from_bits, old.scaling, tree["scaling"])
     trainer.visits = np.array(tree["visits"])
     trainer.best = tree.get("best")
+    trainer.ranges = {name: (np.array(low), np.array(high)) for name, (low, high) in tree.get("ranges", {}).items()}
     trainer.step, trainer.num_skipped, trainer.waited = data["step"], data["num_skipped"], data["waited"]
     trainer.best_loss = data["best_loss"]
     trainer.history = [tuple(row) for row in data["history"]]

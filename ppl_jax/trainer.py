@@ -27,6 +27,7 @@ from ppl_jax.nn.cores import core_config
 from ppl_jax.nn.network import Network, NetworkConfig, create_network, grown, packing_of
 from ppl_jax.nn.observations import check_fits, observed_in, scaling_in
 from ppl_jax.nn.optimisers import check_optimiser, first_state, rates
+from ppl_jax.nn.ranges import widened
 from ppl_jax.resuming import bits, described, restored
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
@@ -139,6 +140,7 @@ class Trainer:
         self.sites = CallSites(network.sites.known)
         self.visits = network.visits.copy()
         self.history = list(network.history)
+        self.ranges = dict(network.ranges)
         self.encoder = Encoder(network.observed, self.sites, network.varying, network.scaling)
         self.shapes = Shapes()
         packing = packing_of(self.config)
@@ -191,6 +193,7 @@ class Trainer:
         self.state, outcome = step(self.state, batch, np.float32(self.rates(self.step)))
         self.num_compilations += step._cache_size() - before
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
+        self.ranges = widened(self.ranges, observations, presence)
         self.step += 1
         return outcome
 
@@ -307,6 +310,7 @@ class Trainer:
             dict(self.encoder.scaling),
             self.least_visits,
             list(self.history),
+            dict(self.ranges),
         )
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
@@ -331,6 +335,8 @@ class Trainer:
         if self._checkpoints is None or self._checkpoints.last_step == self.step:
             return
         tree = {**self.state._asdict(), "scaling": jax.tree.map(bits, self.encoder.scaling), "visits": self.visits}
+        if self.ranges:
+            tree["ranges"] = self.ranges
         if self.best is not None:
             tree["best"] = self.best
         self._checkpoints.save(self.step, tree, described(self))

@@ -11,6 +11,7 @@ The first draw of all executions looks alike (the same call site, prior and data
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -44,10 +45,13 @@ from ppl_jax.distributions.dirichlet import Dirichlet
 from ppl_jax.distributions.multinomial import Multinomial
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
 from ppl_jax.execution import Execution
+from ppl_jax.infer.coverage import Coverage
 from ppl_jax.infer.host import Job
+from ppl_jax.infer.runs import callers_level
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.draws import draw, mixed_with_prior
 from ppl_jax.nn.network import Network, compiled_observer, compiled_step
+from ppl_jax.nn.ranges import described
 from ppl_jax.primitives import Site
 
 BLOCK = 64  # executions for which the network is evaluated at once; fewer are filled up
@@ -103,17 +107,26 @@ class Guided(Execution):
       token: the draw that is pending.
       answer: its value and log density; set from outside.
       slot: where its state is kept.
+      coverage: where draws with and without proposals are counted; None where nobody counts.
+      proposes: whether the network proposes, and not the prior.
+      guided: whether the draw that was answered last had a proposal of the network.
+      steered: the latents so far to which the network proposed values.
       drawn: the value of the draw that is being settled, where the model drew it itself, from the prior; else None.
       previous: call site, kind and coordinate of the draw before; None before the first.
     """
 
-    __slots__ = ("answer", "drawn", "network", "previous", "slot", "token")
+    __slots__ = ("answer", "coverage", "drawn", "guided", "network", "previous", "slot", "steered", "token")
+    proposer = "the network"
+    proposes = True
 
     def __init__(self, rng: Any, job: Job, network: Network, slot: int):
         super().__init__(rng, job.observations, job.score, job.likelihood_importance)
         self.network = network
         self.slot = slot
         self.drawn: Any = None
+        self.coverage: Coverage | None = None
+        self.guided = False
+        self.steered: list[Site] = []
         self.previous: tuple[int, int, float] | None = None
         self.token: Token | None = None
         self.answer = (0.0, 0.0)
@@ -126,7 +139,8 @@ class Guided(Execution):
     def settle_latent(self, site: Site) -> None:
         """Asks for a proposal, where there can be one."""
         prior = site.distribution
-        row = self.network.row(site.address, prior.family) if site.control and site.proposal is None else 0
+        wanted = site.control and site.proposal is None
+        row = self.network.row(site.address, prior.family) if wanted else 0
         if row == 0:
             super().settle_latent(site)
         elif prior.shape == ():
@@ -134,6 +148,14 @@ class Guided(Execution):
             self.log_weight += site.log_prob - log_density
         elif not self._settle_vector(site, row):
             super().settle_latent(site)
+            row = 0
+        if row and self.guided:
+            self.steered.append(site)
+        if wanted and self.proposes and self.coverage is not None:
+            if row:
+                self.coverage.met += 1
+            else:
+                self.coverage.miss(site)
 
     def _settle_vector(self, site: Site, row: int) -> bool:
         """Draws a vector element by element; False if it cannot be divided."""
@@ -181,12 +203,20 @@ class Evaluator:
       network: the network.
       observations: the data.
       width: number of slots for states.
+
+    Attributes:
+      coverage: the draws of its executions with and without proposals.
     """
 
     def __init__(self, network: Network, observations: Any, width: int):
         self._network, self._config = network, network.config
         self._params = jax.device_put(network.params)
         standardised, presence = network.standardised(observations)
+        self.coverage = Coverage(network)
+        self._has_warned = False
+        beyond = network.beyond(observations)
+        if beyond:
+            warnings.warn(described(beyond, network.num_traces), UserWarning, stacklevel=callers_level())
         self._embedded = compiled_observer(self._config)(self._params, standardised, presence)[0]
         self._step = compiled_step(self._config)
         self._states = initial_state(self._config.core, width)
@@ -200,13 +230,33 @@ class Evaluator:
         able = (frames.kind != PRIOR) & ((frames.kind != CATEGORY) | (frames.high < self._config.categories))
         able &= np.isin(frames.kind, self._config.kinds)
         able &= ~np.array([token.from_prior for token in tokens])
-        pending = Pending(executions, tokens, frames, log_probs, able, self._evaluate(executions, frames))
+        raw = self._evaluate(executions, frames)
+        finite = np.isfinite(raw).all(axis=1)
+        if not finite.all():
+            self._warn_of_numbers(executions[int(np.argmin(finite))])
+            able &= finite
+        pending = Pending(executions, tokens, frames, log_probs, able, raw)
         values, log_density = self._settle(pending)
         u = np.clip(coordinates(frames, values), -1e6, 1e6)
-        answers = zip(values.tolist(), log_density.tolist(), frames.kind.tolist(), u.tolist(), strict=True)
-        for execution, token, (value, log_q, kind, coordinate) in zip(executions, tokens, answers, strict=True):
-            execution.answer = (value, log_q)
+        answers = zip(
+            values.tolist(), log_density.tolist(), frames.kind.tolist(), u.tolist(), able.tolist(), strict=True
+        )
+        for execution, token, (value, log_q, kind, coordinate, guided) in zip(executions, tokens, answers, strict=True):
+            execution.answer, execution.guided = (value, log_q), guided
             execution.previous = (token.row, kind, coordinate)
+
+    def _warn_of_numbers(self, execution: Guided) -> None:
+        """Warns, once, that the network computes no numbers."""
+        if not self._has_warned:
+            self._has_warned = True
+            address, family = self._network.sites.known[execution.token.row - 1]  # type: ignore[union-attr]
+            warnings.warn(
+                f"The network gave NaN or infinity where it was to propose for the draw of {family} at {address}: its "
+                "parameters or the data are too large for it. Such draws come from their priors. Train it again, with "
+                "a lower learning_rate.",
+                UserWarning,
+                stacklevel=callers_level(),
+            )
 
     def kept(self, slot: int) -> Any:
         """A copy of the state in a slot."""

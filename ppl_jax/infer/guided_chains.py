@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.errors import NetworkError, describe_site
+from ppl_jax.errors import DegenerateWeightsError, ModelError, NetworkError, ParameterError, describe_site
+from ppl_jax.infer.broken import Broken, check_number
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
@@ -186,6 +187,7 @@ class SideBySide:
         self._width = min(width, len(lengths))
         self._evaluator = ChainsEvaluator(network, settings.observations, 2 * self._width)
         self._finished: dict[int, TraceWriter] = {}
+        self._broken, self._steps = Broken("They were rejected."), 0
         self._written = 0
 
     def run(self, writer: TraceWriter, progress: Progress) -> None:
@@ -211,6 +213,8 @@ class SideBySide:
                 tasks = [task for chain in running for task in chain.under_way()]
                 if tasks:
                     self._evaluator.answer([task.execution for task in tasks])
+            self._broken.conclude(self._steps - self._broken.number)
+            self._evaluator.coverage.conclude(self._steps)
         finally:
             for chain in running:
                 for task in chain.under_way():
@@ -250,10 +254,15 @@ class SideBySide:
         execution = Fresh(question.rng, self._job, self._network, slot, self._evaluator)
 
         def run() -> tuple[State | None, float]:
+            self._steps += 1
             try:
                 trace = execution.perform()
+                check_number(execution.log_weight, execution)
             except Impossible:
                 return None, 0.0
+            except (ModelError, ParameterError, DegenerateWeightsError) as error:
+                self._broken.forgive(error, execution, self._steps - 1 - self._broken.number)
+                return None, 0.0  # a proposal of density zero, which is rejected
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
             free = execution.free
             return State(trace, free, list(free), execution.log_weight, execution.scoped), execution.gain

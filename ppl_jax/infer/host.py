@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -9,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError
 from ppl_jax.execution import Execution, execute
+from ppl_jax.infer.broken import Broken, check_number
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.infer.workers import run_in_order
@@ -31,8 +34,10 @@ class Job(NamedTuple):
     seed: int
 
 
-def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter, progress: Progress) -> None:
-    """Executions 0 ... num_traces - 1 of a job, written in order."""
+def run_on_host(
+    job: Job, num_traces: int, num_workers: int, writer: TraceWriter, progress: Progress, broken: Broken | None = None
+) -> None:
+    """Executions 0 ... num_traces - 1 of a job, written in order; ``broken``, if given, forgives some their errors."""
     check_workers(job.model, num_workers)
     request = Request(job.seed, job.observations, job.score, job.likelihood_importance)
     blocks = executions(job.model, job.ambient, request, num_traces)
@@ -41,13 +46,13 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
         return
     early = LOOK_EARLY if job.observations and num_traces > LOOK_EARLY else 0
     if early:
-        names = [write_execution(job, rng, writer, named=True) for rng in streams(job.seed, 0, early)]
+        names = [write_execution(job, rng, writer, True, broken) for rng in streams(job.seed, 0, early)]
         warn_of_unmet_names(job.observations, names)
         progress.advance(early)
     if num_workers == 1:
         for start in range(early, num_traces, BATCH):
             stop = min(start + BATCH, num_traces)
-            done = [write_execution(job, rng, writer) for rng in streams(job.seed, start, stop)]
+            done = [write_execution(job, rng, writer, False, broken) for rng in streams(job.seed, start, stop)]
             progress.advance_weighted(np.array(done))
         return
 
@@ -56,9 +61,11 @@ def run_on_host(job: Job, num_traces: int, num_workers: int, writer: TraceWriter
     def task(k: int) -> tuple[TraceTable, np.ndarray]:
         start = early + k * PER_TASK
         part = TraceWriter()
+        # What fails in another process is done again in this one, where what is to be forgiven is counted.
+        forgiving = broken if os.getpid() == here else None
         try:
             for rng in streams(job.seed, start, min(start + PER_TASK, num_traces)):
-                write_execution(job, rng, part)
+                write_execution(job, rng, part, False, forgiving)
         except BaseException as error:
             if os.getpid() == here:  # a failed task is repeated here: keep what it finished
                 writer.extend(*part.finish())
@@ -89,10 +96,23 @@ def _write_blocks(job: Job, blocks: Iterator[TableAndWeights], writer: TraceWrit
                     warn_of_unmet_names(job.observations, names)
 
 
-def write_execution(job: Job, rng: Any, writer: TraceWriter, named: bool = False) -> Any:
-    """Runs the model once and stores the trace; returns its log weight, or with ``named`` the names it met."""
+def write_execution(
+    job: Job, rng: Any, writer: TraceWriter, named: bool = False, broken: Broken | None = None
+) -> Any:
+    """Runs the model once and stores the trace; returns its log weight, or with ``named`` the names it met.
+
+    One that a proposed value broke has weight zero, and is not stored, where ``broken`` counts them.
+    """
     execution = Execution(rng, job.observations, job.score, job.likelihood_importance)
-    trace = execute(execution, job.model, job.ambient)
-    log_weight = execution.log_weight
-    writer.append(trace, log_weight)
-    return {site.name for site in trace.sites if site.name} if named else log_weight
+    log_weight = -math.inf
+    try:
+        trace = execute(execution, job.model, job.ambient)
+        if broken is not None:
+            check_number(execution.log_weight, execution)
+        log_weight = execution.log_weight
+        writer.append(trace, log_weight)
+    except (ModelError, ParameterError, DegenerateWeightsError) as error:
+        if broken is None:
+            raise
+        broken.forgive(error, execution, rng.index - broken.number)
+    return {site.name for site in execution.sites if site.name} if named else log_weight

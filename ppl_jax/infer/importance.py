@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ppl_jax.empirical import Empirical
-from ppl_jax.errors import UntraceableModelError
+from ppl_jax.errors import PPLError, UntraceableModelError
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.handlers import inflate, propose
+from ppl_jax.infer.broken import Broken
 from ppl_jax.infer.host import Job, run_on_host
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.reproducible import warn_if_irreproducible
@@ -160,10 +161,11 @@ def _run(
 ) -> Empirical:
     num_traces, num_workers = check_count("num_traces", num_traces), check_count("num_workers", num_workers)
     batch_model = choose_backend(backend, job, num_traces)
-    conclude = partial(_conclude, job=job, evidence=evidence)
+    broken = Broken()
+    conclude = partial(_conclude, job=job, evidence=evidence, broken=broken)
     with Progress(num_traces, "trace", progress) as bar:
         if batch_model is None:
-            produce = partial(run_on_host, job, num_traces, num_workers, progress=bar)
+            produce = partial(run_on_host, job, num_traces, num_workers, progress=bar, broken=broken)
         else:
             produce = partial(_run_on_device, batch_model, job.seed, num_traces, bar)
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
@@ -190,9 +192,10 @@ def _run_guided(
         raise ValueError("prior_inflation widens the prior as a proposal; a network has proposals of its own.")
     num_traces, lockstep = check_count("num_traces", num_traces), at_once(job.model, check_count("lockstep", lockstep))
     loops = Loops() if fresh_loops is None else Loops(check_count("fresh_loops", fresh_loops, least=0), remote=True)
-    conclude = partial(_conclude, job=job, evidence=job.likelihood_importance == 1.0)
+    broken = Broken()
+    conclude = partial(_conclude, job=job, evidence=job.likelihood_importance == 1.0, broken=broken)
     with Progress(num_traces, "trace", progress) as bar:
-        produce = partial(run_guided, job, network, num_traces, lockstep, loops, progress=bar)
+        produce = partial(run_guided, job, network, num_traces, lockstep, loops, broken, progress=bar)
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
 
 
@@ -249,14 +252,20 @@ def _run_on_device(batch_model: Any, seed: int, num_traces: int, progress: Progr
         progress.advance_weighted(log_weights)
 
 
-def _conclude(writer: TraceWriter, job: Job, evidence: bool) -> Empirical:
+def _conclude(writer: TraceWriter, job: Job, evidence: bool, broken: Broken) -> Empirical:
     """The Empirical of what was written, after asking whether it is worth anything."""
     table, log_weights = writer.finish()
+    executions = len(log_weights) + broken.number
+    try:
+        broken.conclude(len(log_weights))
+    except PPLError as error:
+        error.finished = Empirical(table, log_weights) if len(log_weights) else None
+        raise
     unweighted = Empirical(table)
     check_names(job.observations, names_met(table), len(table), unweighted)
     check_weights(table, log_weights, unweighted)
-    log_evidence = float(logsumexp(log_weights) - np.log(len(log_weights))) if evidence else None
-    posterior = Empirical(table, log_weights, log_evidence=log_evidence)
+    log_evidence = float(logsumexp(log_weights) - np.log(executions)) if evidence else None
+    posterior = Empirical(table, log_weights, log_evidence=log_evidence, num_executions=executions)
     if job.score:
         warn_if_unreliable(posterior)
     return posterior

@@ -6,7 +6,10 @@ from collections import deque
 
 import numpy as np
 
+from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError
+from ppl_jax.infer.broken import Broken, check_number
 from ppl_jax.infer.compiled import Evaluator
+from ppl_jax.infer.coverage import ENOUGH
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.rejection import Loops, Steered
@@ -27,16 +30,18 @@ class Lockstep:
       num_traces: executions 0 ... num_traces - 1.
       width: how many are on their way at once.
       loops: how rejection scopes are treated.
+      broken: counts the executions that proposed values broke.
     """
 
-    def __init__(self, job: Job, network: Network, num_traces: int, width: int, loops: Loops):
+    def __init__(self, job: Job, network: Network, num_traces: int, width: int, loops: Loops, broken: Broken):
+        self._broken = broken
         self._job, self._network, self._loops = job, network, loops
         self._waiting = iter((counted_streams if shares_stream(job.model) else streams)(job.seed, 0, num_traces))
         self._width = min(width, num_traces)
         self._evaluator = Evaluator(network, job.observations, self._width)
         self._able: deque[Task[Steered]] = deque()  # those that can go on
         self._pending: list[Task[Steered]] = []  # those that wait for a proposal
-        self._finished: dict[int, tuple[Trace, float]] = {}
+        self._finished: dict[int, tuple[Trace, float] | None] = {}  # None where proposed values broke the execution
         self._written = 0
         self._unreported: list[float] = []  # log weights of traces that were written
 
@@ -53,11 +58,14 @@ class Lockstep:
                 self._pending.clear()
                 self._advance_all(writer)
                 self._report(progress)
+            self._evaluator.coverage.conclude(self._written)
         finally:
             for task in (*self._pending, *self._able):
                 task.end()
             for index in sorted(self._finished):  # an interrupted run keeps what was finished out of turn
-                writer.append(*self._finished.pop(index))
+                found = self._finished.pop(index)
+                if found is not None:
+                    writer.append(*found)
 
     def _begin(self, slot: int) -> None:
         """Begins the next execution, if there is one left, in a slot."""
@@ -77,12 +85,20 @@ class Lockstep:
 
         If it waits for another process it goes to the end of the queue, so that many processes compute together.
         """
-        task.go_on()
+        execution, failed = task.execution, False
+        try:
+            task.go_on()
+            if task.done:
+                check_number(execution.log_weight, execution)
+        except (ModelError, ParameterError, DegenerateWeightsError) as error:
+            self._broken.forgive(error, execution, self._written - self._broken.number)
+            failed = True
         self._able.popleft()
         if task.done:
-            execution = task.execution
-            self._finished[execution.rng.index] = (task.result, execution.log_weight)
+            self._finished[execution.own.index] = None if failed else (task.result, execution.log_weight)
             self._write(writer)
+            if self._written == ENOUGH:
+                self._evaluator.coverage.check()
             self._begin(execution.slot)
         elif task.waits:
             self._able.append(task)
@@ -96,8 +112,11 @@ class Lockstep:
         again, and at all others of the process.
         """
         while self._written in self._finished:
-            trace, log_weight = self._finished.pop(self._written)
+            found = self._finished.pop(self._written)
             self._written += 1
+            if found is None:
+                continue
+            trace, log_weight = found
             writer.append(trace, log_weight)
             self._unreported.append(log_weight)
 
@@ -114,12 +133,14 @@ def run_guided(
     num_traces: int,
     lockstep: int,
     loops: Loops,
+    broken: Broken,
     writer: TraceWriter,
     progress: Progress,
 ) -> None:
     """Executions 0 ... num_traces - 1 of a job under a network's proposals, written in order.
 
     Raises:
-      NetworkError: the network was trained on other observations.
+      NetworkError: the network was trained on other observations, or on another program.
+      ModelError, ParameterError: the model failed, and not only at values that were proposed.
     """
-    Lockstep(job, network, num_traces, lockstep, loops).run(writer, progress)
+    Lockstep(job, network, num_traces, lockstep, loops, broken).run(writer, progress)

@@ -99,6 +99,7 @@ class Looping(Guided):
         super().__init__(rng, job, network, slot)
         self.job = job
         self.evaluator = evaluator
+        self.coverage = evaluator.coverage
         self.treatment = loops
         self.proposes = True
         self.entries: list[Entry] = []
@@ -120,6 +121,7 @@ class Looping(Guided):
         self.sites, self.counts, self.scopes, self.entries = [], {}, [], []
         self.log_weight, self.loops, self.proposes = 0.0, 0, True
         self.token = self.previous = None
+        self.steered = []
         self.own.move_to(0)
         self.rng = self.hidden = RecordingStream(self.own, [])
 
@@ -155,6 +157,8 @@ class Looping(Guided):
             super().settle_latent(site)
         else:
             site.value = self.drawn
+            if site.control and self.proposes and self.coverage is not None:
+                self.coverage.miss(site)
 
     def _ask(self, token: Token) -> tuple[Any, float]:
         """Where nothing is proposed the network only sees the draw, as it did in its training."""
@@ -268,6 +272,7 @@ class Again(Looping):
         super().__init__(
             earlier.own, earlier.job, earlier.network, earlier.slot, earlier.evaluator, earlier.treatment
         )
+        self.coverage = None  # what is run again was counted
         self.earlier = earlier
         self.number = number
         self.guided = guided

@@ -39,6 +39,8 @@ def save_network(network: Network, path: str | Path) -> None:
     arrays["visits"] = network.visits
     for name, (mean, stddev) in network.scaling.items():
         arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"] = mean, stddev
+    for name, (low, high) in network.ranges.items():
+        arrays[f"range/low/{name}"], arrays[f"range/high/{name}"] = low, high
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
@@ -110,6 +112,7 @@ def network_to_json(network: Network) -> dict[str, Any]:
         ],
         "core": core_to_json(config.core),
         "kinds": list(config.kinds),
+        "bent": config.bent,
         **{name: getattr(config, name) for name in _NUMBERS},
         "sites": network.sites.known,
         "least_visits": network.least_visits,
@@ -136,13 +139,20 @@ def network_from_json(
         modules=tuple(own),
         core=core_from_json(data["core"]),
         kinds=tuple(data["kinds"]),
+        bent=bool(data.get("bent", False)),  # those written before there was such a thing have no entry
         **{name: data[name] for name in _NUMBERS},
     )
     params = {key.removeprefix("params/"): value for key, value in arrays.items() if key.startswith("params/")}
     scaling = {name: (arrays[f"scaling/mean/{name}"], arrays[f"scaling/stddev/{name}"]) for name, *_ in observed}
     history = [(int(traces), float(loss), float(held_out)) for traces, loss, held_out in data["history"]]
     sites = CallSites((address, family) for address, family in data["sites"])
-    return Network(config, unflatten(params), sites, arrays["visits"], scaling, int(data["least_visits"]), history)
+    ranges = {
+        name: (arrays[f"range/low/{name}"], arrays[f"range/high/{name}"])
+        for name, *_ in observed
+        if f"range/low/{name}" in arrays
+    }
+    visits, least = arrays["visits"], int(data["least_visits"])
+    return Network(config, unflatten(params), sites, visits, scaling, least, history, ranges)
 
 
 def flatten(tree: Any) -> dict[str, Any]:

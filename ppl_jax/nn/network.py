@@ -25,9 +25,10 @@ from ppl_jax.data.tokens import CallSites, fits
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn.affine import Affine
 from ppl_jax.nn.cores import CoreConfig, State, make_core
-from ppl_jax.nn.embeddings import Embedding, Observer
+from ppl_jax.nn.embeddings import COUNTABLE, Embedding, Observer
 from ppl_jax.nn.packing import Packing
 from ppl_jax.nn.proposals import log_density
+from ppl_jax.nn.ranges import Beyond, Range, bend, found_beyond, held, pooled
 
 _FEATURES = 64  # shared features from which a call site's matrix makes its proposal
 _ADDRESS, _FAMILY, _COUNTER, _PREVIOUS = 32, 8, 8, 32  # lengths of embeddings
@@ -53,6 +54,7 @@ class NetworkConfig:
       capacity: rows of the tables.
       categories: the largest number of categories that a choice may have, 0 while there is no choice.
       kinds: the kinds of draws (see coordinates) that occur.
+      bent: whether extreme observations are seen on a logarithmic scale; networks saved before that was so do not.
     """
 
     observed: tuple[tuple[str, tuple[int, ...], Embedding], ...]
@@ -64,6 +66,7 @@ class NetworkConfig:
     capacity: int = 64
     categories: int = 0
     kinds: tuple[int, ...] = ()
+    bent: bool = True
 
     @property
     def width(self) -> int:
@@ -93,6 +96,9 @@ class ProposalModule(nn.Module):
 
     def observe(self, observations: Mapping[str, jax.Array], presence: jax.Array) -> jax.Array:
         """The joint embedding (n, observation_dim) of standardised observations."""
+        if self.config.bent:  # users' modules are given the numbers as they are
+            own = {name for name, _, embedding in self.config.observed if embedding.kind == "module"}
+            observations = {name: z if name in own else bend(z) for name, z in observations.items()}
         return self.observer(observations, presence)
 
     def __call__(self, batch: Batch) -> jax.Array:
@@ -198,6 +204,8 @@ class Network:
       scaling: name -> (mean, standard deviation) of each observation, float64, of its shape.
       least_visits: call sites trained on fewer tokens fall back to the prior.
       history: the losses of its training (see :mod:`ppl_jax.train`); rows of (traces, loss, validation loss).
+      ranges: name -> the least and the largest standardised number of each observation in training, float32, of its
+        shape; empty for networks that were saved before these were kept.
     """
 
     config: NetworkConfig
@@ -207,6 +215,7 @@ class Network:
     scaling: dict[str, tuple[np.ndarray, np.ndarray]]
     least_visits: int = 100
     history: list[tuple[int, float, float]] = field(default_factory=list)
+    ranges: dict[str, Range] = field(default_factory=dict)
 
     @property
     def observed(self) -> dict[str, tuple[int, ...]]:
@@ -241,6 +250,8 @@ class Network:
     def standardised(self, observations: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Given data as the observer takes them, each float32 (1, *shape), and which there are, float32 (1, number).
 
+        What lies outside the range of the training is held back near it.
+
         Raises:
           NetworkError: data for which the network was not trained, missing ones, ones of another shape, or numbers that
             are not finite.
@@ -248,18 +259,49 @@ class Network:
         check_observations(self.observed, self.varying, observations)
         out, presence = {}, np.ones((1, len(self.observed)), np.float32)
         for name, shape in self.observed.items():
-            mean, stddev = self.scaling[name]
-            value = np.asarray(observations[name], np.float64)
-            there = (slice(len(value)),) if value.ndim else ()
+            z, _, there = self._placed(name, observations[name])
             out[name] = np.full((1, *shape), np.nan, np.float32)  # NaN where a varying one has no element
-            with np.errstate(over="ignore"):
-                out[name][(0, *there)] = (value - mean[there]) / stddev[there]
-            if not np.isfinite(out[name][(0, *there)]).all():
-                raise NetworkError(
-                    f"The network cannot use the value given for '{name}': it has NaN, infinite, or huge numbers "
-                    "beside those of the training. Give finite data, or use an inference without a network."
-                )
+            out[name][(0, *there)] = z
         return out, presence
+
+    def beyond(self, observations: Mapping[str, Any]) -> list[Beyond]:
+        """Which given data lie far outside the range of the training; they are those that ``standardised`` takes."""
+        found = []
+        for name in self.observed:
+            z, far, there = self._placed(name, observations[name])
+            if far.any():
+                mean, stddev = (part[there] for part in self.scaling[name])
+                value = np.asarray(observations[name], np.float64)
+                found.append(found_beyond(name, value, z, far, self._range(name, there), (mean, stddev)))
+        return found
+
+    def _placed(self, name: str, given: Any) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
+        """An observation standardised and held back, which elements lie far outside, and which there are."""
+        mean, stddev = self.scaling[name]
+        value = np.asarray(given, np.float64)
+        there = (slice(len(value)),) if value.ndim else ()
+        with np.errstate(over="ignore"):
+            z = (value - mean[there]) / stddev[there]
+        if not (np.abs(z) <= np.finfo(np.float32).max).all():
+            raise NetworkError(
+                f"The network cannot use the value given for '{name}': it has NaN, infinite, or huge numbers "
+                "beside those of the training. Give finite data, or use an inference without a network."
+            )
+        return *held(z, self._range(name, there)), there
+
+    def _range(self, name: str, there: tuple[slice, ...]) -> Range | None:
+        """The range of the elements of an observation; None where it was not kept."""
+        known = self.ranges.get(name)
+        if known is None:
+            return None
+        kind = next(embedding.kind for other, _, embedding in self.config.observed if other == name)
+        low, high = pooled(known) if kind in COUNTABLE else known
+        return low[there], high[there]
+
+    @property
+    def num_traces(self) -> int:
+        """How many traces it was trained on."""
+        return self.history[-1][0] if self.history else 0
 
 
 def check_observations(

@@ -15,6 +15,8 @@ from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_o
 from ppl_jax.nn.network import Network, NetworkConfig
 from ppl_jax.storage import TraceTable
 
+_HEAVY = 20.0  # standard deviations of the quartiles; of a Cauchy distribution a thousand numbers have about as many
+_QUARTILES = 1.349  # standard deviations between the quartiles of a normal distribution
 _HUGE = float(np.finfo(np.float32).max)  # numbers beyond would drown the rest; training skips them
 
 
@@ -74,7 +76,8 @@ def check_fits(network: Network, look: TraceTable) -> None:
 def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation of each observation, number by number; a tenth of the overall one at least.
 
-    The elements of a set, and of a sequence, are alike: they have one scale.
+    The elements of a set, and of a sequence, are alike: they have one scale. Where the tails are so heavy that a few
+    numbers make the standard deviation, median and quartiles take its place (see ``_location_and_scale``).
     """
     observed = {name: shape for name, shape, _ in config.observed}
     varying = frozenset(name for name, _, embedding in config.observed if embedding.length is not None)
@@ -87,10 +90,24 @@ def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.nd
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # no finite number at all: the fallbacks below
             column = np.where(np.abs(column) < _HUGE, column, np.nan)
-            mean, stddev, overall = np.nanmean(column, axis=0), np.nanstd(column, axis=0), np.nanstd(column)
+            mean, stddev = _location_and_scale(column)
+            overall = _location_and_scale(column.reshape(-1))[1]
         stddev = np.maximum(stddev, 0.1 * (overall if overall > 0.0 else 10.0))
         scaling[name] = (
             np.broadcast_to(np.nan_to_num(mean), shape).copy(),
             np.broadcast_to(np.nan_to_num(stddev, nan=1.0), shape).copy(),
         )
     return scaling
+
+
+def _location_and_scale(column: np.ndarray) -> tuple[Any, Any]:
+    """Mean and standard deviation along the first dimension, NaN left out; of heavy tails robust ones.
+
+    With the standard deviation as the unit, counts over six orders of magnitude would all but the largest be the same
+    number to a network. Where it exceeds 20 times what the quartiles say, the median and that take its place.
+    """
+    mean, stddev = np.nanmean(column, axis=0), np.nanstd(column, axis=0)
+    low, median, high = np.nanquantile(column, (0.25, 0.5, 0.75), axis=0)
+    robust = (high - low) / _QUARTILES
+    heavy = (robust > 0.0) & (stddev > _HEAVY * robust)
+    return np.where(heavy, median, mean), np.where(heavy, robust, stddev)

@@ -29,6 +29,8 @@ _LOGISTIC = 0.65  # the scale of a logistic of standard deviation 1.18
 _SPREAD = 1.2  # initial locations lie within so many of the prior's standard deviations
 _NARROWEST, _WIDEST = -9.0, 2.5  # bounds of log scales
 _SHARPNESS = 4.0  # of the bend by which locations keep within the bounds
+_REACH = 8.0  # of the prior's standard deviations, within which locations without a bound are as the network says
+_BEYOND = 4.0  # of them, by which locations may lie farther: nothing that the prior gives does
 
 Mixture = tuple[Any, Any, Any]  # logits, locations, scales: each (..., components)
 
@@ -42,14 +44,25 @@ def mixture(raw: Any, kind: Any, bounds: Any, components: int, xp: Any = jnp) ->
       xp: ``jax.numpy`` or ``numpy``.
 
     Returns:
-      Logits, locations and scales, each (..., components). Locations lie between the bounds.
+      Logits, locations and scales, each (..., components). Locations lie between the bounds; where there is none,
+      within twelve of the prior's standard deviations.
     """
     logits = raw[..., :components]
     spread = np.linspace(-_SPREAD, _SPREAD, components, dtype=raw.dtype) if components > 1 else np.zeros(1, raw.dtype)
-    locations = _between(raw[..., components : 2 * components] + spread, bounds[..., :1], bounds[..., 1:], xp)
+    low, high = bounds[..., :1], bounds[..., 1:]
+    locations = raw[..., components : 2 * components] + spread
+    locations = _between(_within_reach(locations, (kind != CIRCLE)[..., None], low, high, xp), low, high, xp)
     log_scales = xp.clip(raw[..., 2 * components : 3 * components], _NARROWEST, _WIDEST)
     scales = xp.exp(log_scales) * xp.where((kind == COUNT)[..., None], _LOGISTIC, 1.0).astype(raw.dtype)
     return logits, locations, scales
+
+
+def _within_reach(x: Any, on_line: Any, low: Any, high: Any, xp: Any) -> Any:
+    """``x`` held back smoothly beyond ``_REACH`` where no bound does so: a network extrapolates without end."""
+    beyond = xp.maximum(xp.abs(x) - _REACH, 0.0)
+    unbounded = xp.where(x > 0.0, high == np.inf, low == -np.inf)
+    held = xp.sign(x) * (_REACH - _BEYOND * xp.expm1(-beyond / _BEYOND))
+    return xp.where(on_line & unbounded & (beyond > 0.0), held, x)
 
 
 def _between(x: Any, low: Any, high: Any, xp: Any) -> Any:

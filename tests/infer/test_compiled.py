@@ -10,9 +10,11 @@ import programs
 import pytest
 from nn.small_network import gum_network
 from nn.wide_programs import FAMILIES, MORE, SHARES, VECTORS, more
+from scipy import stats
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax.data.tokens import CallSites
 from ppl_jax.errors import NetworkError
 from ppl_jax.infer.lockstep import Lockstep
 from ppl_jax.nn import LSTM, FeedForward, Transformer
@@ -58,7 +60,7 @@ def looped_twice():
 @pytest.mark.parametrize("model", [programs.gum, looped, looped_twice])
 def test_executions_leave_nothing_for_the_garbage_collector(model):
     """Circles of references would fill memory, and the collector's rounds would take a third of the time."""
-    network = gum_network()
+    network = untrained(model, FeedForward(8, 1))
     guided(model, programs.GUM_DATA, 10, network, seed=1)
     gc.collect()
     gc.disable()
@@ -161,15 +163,42 @@ def test_untrained_call_sites_are_drawn_from_the_prior():
     np.testing.assert_array_equal(posterior.log_weights, plain.log_weights)
 
 
-def test_unknown_call_sites_are_drawn_from_the_prior():
-    def renamed():
-        mu = ppl.sample(dist.Normal(1.0, math.sqrt(5.0)), name="mu")
-        for name in ("obs0", "obs1"):
-            ppl.observe(dist.Normal(mu, math.sqrt(2.0)), name=name)
+def longer():
+    """GUM with another latent, which a network of GUM does not know."""
+    programs.gum()
+    ppl.sample(dist.Normal(0.0, 1.0), name="other", address="elsewhere")
 
-    posterior = guided(renamed, programs.GUM_DATA, 50, gum_network(), seed=6)
-    plain = ppl.importance_sampling(renamed, programs.GUM_DATA, 50, seed=6, progress=False)
-    np.testing.assert_array_equal(posterior.log_weights, plain.log_weights)
+
+def inside_gum():
+    """Calls ``longer`` from an address of its own."""
+    longer()
+
+
+def test_unknown_call_sites_are_drawn_from_the_prior_and_told():
+    network = untrained(longer, FeedForward(8, 1))
+    network = replace(network, sites=CallSites(site for site in network.sites.known if site[0] != "elsewhere"))
+    with pytest.warns(UserWarning, match=r"no proposals for 50 % of the controlled draws.*'other' at elsewhere.*unkn"):
+        posterior = guided(longer, programs.GUM_DATA, 50, network, seed=6)
+    others = posterior.map("other").values
+    assert stats.kstest(others, "norm").pvalue > 1e-3
+
+
+def test_a_network_of_another_program_is_refused():
+    """It knows no call site of this one, so that the prior would propose all of it."""
+    message = r"none of the 2 call sites.*'mu' at test_compiled:inside_gum.*trained on are others \(programs:gum.*Train"
+    with pytest.raises(NetworkError, match=message):
+        guided(inside_gum, programs.GUM_DATA, 30, gum_network())
+
+
+def test_a_latent_of_another_family_than_in_training_is_told():
+    def model(prior):
+        a = ppl.sample(dist.Normal(0.0, 1.0), name="a", address="a")
+        b = ppl.sample(prior, name="b", address="b")
+        ppl.observe(dist.Normal(a + b, 1.0), name="y")
+
+    network = untrained(lambda: model(dist.Normal(0.0, 1.0)), FeedForward(8, 1))
+    with pytest.warns(UserWarning, match=r"50 % .*'b' at b .*30 times, now of Gamma, in training of Normal"):
+        guided(lambda: model(dist.Gamma(2.0, 1.0)), {"y": 1.0}, 30, network)
 
 
 def test_draws_beyond_what_was_trained_are_drawn_from_the_prior():
@@ -245,8 +274,9 @@ def failing(after):
 
 
 def test_an_error_of_the_model_names_it_and_keeps_what_was_finished():
+    network = untrained(failing(0), FeedForward(8, 1))
     with pytest.raises(ppl.ModelError, match=r"the simulator failed.*execution 59 of seed 9") as caught:
-        guided(failing(60), programs.GUM_DATA, 100, untrained(programs.gum, FeedForward(8, 1)), seed=9, lockstep=10)
+        guided(failing(60), programs.GUM_DATA, 100, network, seed=9, lockstep=10)
     assert len(caught.value.finished) >= 40
 
 

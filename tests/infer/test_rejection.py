@@ -404,11 +404,11 @@ def test_an_interruption_within_a_fresh_pass_keeps_what_was_finished(monkeypatch
 def test_an_error_of_the_model_in_a_fresh_pass_ends_that_pass_only():
     """It leaves the loop, as in the execution itself, which alone fails by it: where it fails without a network."""
 
-    def model():
+    def model(end=2.0):
         with ppl.rejection_scope("loop") as scope:
             while (z := ppl.sample(dist.Normal(0.0, 1.0), name="z")) <= 0.0:
                 scope.reject()
-            if z > 2.0:
+            if z > end:
                 raise RuntimeError("the table ends at 2")
         ppl.observe(dist.Normal(z, programs.NOISE), name="y")
 
@@ -417,7 +417,7 @@ def test_an_error_of_the_model_in_a_fresh_pass_ends_that_pass_only():
             run()
         return str(caught.value)
 
-    network = silent(programs.truncated(0.0))
+    network = silent(partial(model, math.inf))
     for seed in range(3):
         settings = {"seed": seed, "progress": False}
         plain = where(partial(ppl.importance_sampling, model, {"y": 1.0}, 200, backend="host", **settings))
