@@ -20,11 +20,14 @@ from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.host import Job, write_execution
 from ppl_jax.infer.importance import choose_backend
+from ppl_jax.infer.progress import Progress
 from ppl_jax.infer.runs import callers_level, check_count, check_model
 from ppl_jax.infer.workers import run_in_order
 from ppl_jax.models import Request, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import streams
+
+_PART = 64  # traces held out that are made before they are reported
 
 
 class Source(Protocol):
@@ -152,7 +155,13 @@ class TableSource:
 
 
 def source_of(
-    model: Any, seed: int, validation_seed: int, num_validation: int, num_workers: int, backend: str
+    model: Any,
+    seed: int,
+    validation_seed: int,
+    num_validation: int,
+    num_workers: int,
+    backend: str,
+    progress: bool = False,
 ) -> tuple[Source, TraceTable | None]:
     """The source of a training, and the traces held out.
 
@@ -162,6 +171,7 @@ def source_of(
       seed, validation_seed: of the traces to train on, of those held out.
       num_validation: how many to hold out; 0 for none.
       num_workers, backend: see :func:`ppl_jax.train`.
+      progress: whether to show how many of those held out are there, while they are made.
 
     Raises:
       TypeError: neither a model nor traces.
@@ -188,7 +198,16 @@ def source_of(
     source = ModelSource(job, num_workers, batch_model)
     if num_validation == 0:
         return source, None
-    return source, ModelSource(job._replace(seed=validation_seed), 1, batch_model).look(num_validation)
+    apart = ModelSource(job._replace(seed=validation_seed), 1, batch_model)
+    if batch_model is not None:
+        return source, apart.look(num_validation)
+    with Progress(num_validation, "trace", progress) as bar:
+        bar.say("traces to be held out")
+        writer = TraceWriter()
+        for table in apart.tables(_PART, 0, -(-num_validation // _PART), num_validation):
+            writer.extend(table, np.zeros(len(table)))
+            bar.advance(len(table))
+        return source, writer.finish()[0]
 
 
 def _traces_of(run: Empirical) -> TraceTable:

@@ -108,6 +108,7 @@ def train(
         network=network,
         num_workers=num_workers,
         backend=backend,
+        progress=progress,
     )
     if checkpoint is not None:
         trainer.keep_in(checkpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +17,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data.batches import Batch, Shapes, make_batch, split_points
 from ppl_jax.data.tokens import CallSites, Encoder, Tokens
 from ppl_jax.errors import InterruptedRunWarning, NoLatentsError, TrainingError
-from ppl_jax.infer.runs import check_count
+from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.runs import callers_level, check_count
 from ppl_jax.nn.cores import core_config
 from ppl_jax.nn.network import Network, NetworkConfig, create_network, grown, packing_of
-from ppl_jax.nn.observations import check_fits, observed_in, scaling_in
+from ppl_jax.nn.observations import check_fits, doubts, observed_in, scaling_in
 from ppl_jax.nn.optimisers import check_optimiser, first_state, rates
-from ppl_jax.nn.ranges import widened
+from ppl_jax.nn.ranges import not_finite, widened
 from ppl_jax.resuming import bits, described, restored
 from ppl_jax.sources import Source, source_of
 from ppl_jax.storage import TraceTable
@@ -83,6 +84,7 @@ def prepare(
     network: Network | None,
     num_workers: int,
     backend: str,
+    progress: bool = False,
 ) -> Trainer:
     """The training that :func:`ppl_jax.train` describes, before its first step."""
     settings = settings.checked()
@@ -91,9 +93,8 @@ def prepare(
     use_compilation_cache()
     seed, num_traces = settings.seed, settings.num_traces
     held_out = min(1000, num_traces // 10) if validation_traces is None else validation_traces
-    source, validation = source_of(
-        model, derive_seed(seed, _TRAINING), derive_seed(seed, _VALIDATION), held_out, num_workers, backend
-    )
+    seeds = derive_seed(seed, _TRAINING), derive_seed(seed, _VALIDATION)
+    source, validation = source_of(model, *seeds, held_out, num_workers, backend, progress)
     look = validation if validation is not None else source.look(min(settings.batch_size, num_traces))
     if network is None:
         config = NetworkConfig(
@@ -105,6 +106,8 @@ def prepare(
         network = create_network(config, scaling_in(look, config), CallSites(), derive_seed(seed, _PARAMETERS))
     else:
         check_fits(network, look)
+    for doubt in doubts(network, look):
+        warnings.warn(doubt, UserWarning, stacklevel=callers_level())
     return Trainer(network, settings, source, validation, look)
 
 
@@ -150,8 +153,11 @@ class Trainer:
         self.best_loss, self.waited = math.inf, 0
         self.step, self.num_skipped = 0, 0
         self.num_compilations = 0
+        self.not_finite: Counter[str] = Counter()  # traces whose observation of a name has NaN or infinity
         self._checkpoints: Checkpoints | None = None
         self._log: TrainingLog | None = None
+        self._met: set[tuple[Any, ...]] = set()  # what was compiled
+        self._say: Callable[[str], None] = lambda note: None
         tokens = self.encoder.encode(look)[0]
         self._make_room(tokens)
         self.shapes.reserve(tokens.lengths, settings.batch_size)
@@ -188,14 +194,23 @@ class Trainer:
         tokens, observations, presence = self.encoder.encode(table)
         self._make_room(tokens)
         batch = self._batch(tokens, observations, presence)
+        self._announce("step", batch)
         step, _ = self._functions()
         before = step._cache_size()
         self.state, outcome = step(self.state, batch, np.float32(self.rates(self.step)))
         self.num_compilations += step._cache_size() - before
         self.visits += np.bincount(tokens.site, minlength=len(self.visits))
         self.ranges = widened(self.ranges, observations, presence)
+        self.not_finite.update(not_finite(observations, self.encoder.varying))
         self.step += 1
         return outcome
+
+    def _announce(self, what: str, batch: Batch) -> None:
+        """Says so where what comes next is to be compiled, which takes longer than thousands of traces."""
+        key = (what, self.config, tuple(leaf.shape for leaf in jax.tree.leaves(batch)))
+        if key not in self._met:
+            self._met.add(key)
+            self._say(f"compiling {what}")
 
     def _batch(self, tokens: Tokens, observations: Any, presence: np.ndarray) -> Batch:
         config = self.config
@@ -211,6 +226,7 @@ class Trainer:
             tokens, observations, presence = self.encoder.encode(self.validation[start:stop])
             self._make_room(tokens)
             batch = self._batch(tokens, observations, presence)
+            self._announce("validation", batch)
             total += float(evaluate(self.state.params, batch)) * (stop - start)
         return total / len(self.validation)
 
@@ -220,17 +236,12 @@ class Trainer:
         """All steps that are left; the network."""
         settings = self.settings
         steps = settings.num_steps
-        bar = tqdm(
-            total=settings.num_traces,
-            initial=min(self.step * settings.batch_size, settings.num_traces),
-            unit="trace",
-            unit_scale=True,
-            disable=not progress,
-            dynamic_ncols=True,
-        )
+        done = min(self.step * settings.batch_size, settings.num_traces)
         pending: list[tuple[int, int, Outcome]] = []  # the last step's, which is asked for when the next one runs
         try:
-            with bar:
+            with Progress(settings.num_traces, "trace", progress, done) as bar:
+                self._say = bar.say
+                bar.say("waiting for traces")
                 for table in self.source.tables(settings.batch_size, self.step, steps, settings.num_traces):
                     pending.append((self.step, len(table), self.advance(table)))
                     self._report(bar, pending, keep=1)
@@ -257,10 +268,11 @@ class Trainer:
         if self.num_skipped:
             warnings.warn(
                 f"{self.num_skipped} of {self.step} steps were skipped, because the loss or its gradient was not "
-                "finite there. Look for extreme values among the latents and observations, or lower learning_rate.",
+                f"finite there. {self._culprits()}",
                 RuntimeWarning,
                 stacklevel=3,
             )
+        self._warn_of_few_draws()
         return self.network()
 
     def _report(self, bar: Any, pending: list[tuple[int, int, Outcome]], keep: int) -> None:
@@ -268,8 +280,7 @@ class Trainer:
             step, number, outcome = pending.pop(0)
             number_or_nan = float(outcome.loss)
             self.history.append(((step + 1) * self.settings.batch_size, number_or_nan, math.nan))
-            bar.set_postfix_str(f"loss {number_or_nan:.3f}", refresh=False)
-            bar.update(number)
+            bar.advance(number, f"loss {number_or_nan:.3f}")
             if self._log is not None:
                 self._log.step(step + 1, number, number_or_nan, float(outcome.norm), float(self.rates(step)))
             if not math.isfinite(number_or_nan):
@@ -277,8 +288,30 @@ class Trainer:
                 if int(self.state.skipped) >= _PATIENCE_WITH_NAN:
                     raise TrainingError(
                         f"The loss was not finite in {_PATIENCE_WITH_NAN} steps in a row, the last one number {step}. "
-                        "Look for infinite or huge values among the latents and observations, or lower learning_rate."
+                        f"{self._culprits()}"
                     )
+
+    def _culprits(self) -> str:
+        """What is known of why losses were not finite, and what to do."""
+        if not self.not_finite:
+            return "Look for infinite or huge values among the latents and observations, or lower learning_rate."
+        found = ", ".join(f"'{name}' in {count:,}" for name, count in self.not_finite.most_common(3))
+        return (
+            f"The observations have NaN, infinite or huge numbers: {found} of the traces. Let the model observe finite "
+            "numbers, also where its simulator fails."
+        )
+
+    def _warn_of_few_draws(self) -> None:
+        """Warns where no call site was met often enough for the network to propose there."""
+        most = int(self.visits[1:].max(initial=0))
+        if most < self.least_visits:
+            warnings.warn(
+                f"The training was too short: no call site was met in more than {most} draws, and a network proposes "
+                f"only where it was trained on {self.least_visits}. Until then it leaves all latents to the prior. "
+                "Train on more traces.",
+                UserWarning,
+                stacklevel=callers_level(),
+            )
 
     def _should_stop(self) -> bool:
         """Validates; whether there was no improvement for too long."""

@@ -26,11 +26,11 @@ from ppl_jax.trainer import Settings, Trainer, prepare
 CORE = SMALL["core"]
 
 
-def trainer_of(model, num_traces=640, **settings):
+def trainer_of(model, num_traces=640, network=None, **settings):
     given = Settings(num_traces, 64, 0, learning_rate=1e-2, **settings)
     return prepare(
         model, given, observe_embeddings=None, core=CORE, mixture_components=3, prior_share=0.02, validation_traces=64,
-        network=None, num_workers=1, backend="host",
+        network=network, num_workers=1, backend="host",
     )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def same(first, second):
     assert first.config == second.config
     np.testing.assert_equal(first.history, second.history)
     np.testing.assert_array_equal(first.visits, second.visits)
+    np.testing.assert_equal(first.ranges, second.ranges)
     for name, table in first.params.items():
         np.testing.assert_equal(second.params[name], table)
 
@@ -274,11 +275,13 @@ def test_steps_that_are_not_finite_are_skipped_and_told():
 
     trainer = trainer_of(model, 3200)
     with warnings.catch_warnings(), np.errstate(over="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore")
         network = trainer.run(progress=False)
     lost = sum(math.isnan(row[1]) for row in network.history)
     assert 0 < lost < 50
     assert trainer.num_skipped == lost
+    assert trainer.not_finite.keys() == {"obs0"}
+    assert "'obs0' in " in trainer._culprits()
     assert all(np.isfinite(leaf).all() for leaf in network.params["trunk_0"].values())
 
 
@@ -451,3 +454,64 @@ def test_what_is_not_installed_is_named():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "needs optax. Install it with: pip install 'ppl-jax[train]'." in done.stdout
+
+
+# -- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_the_bar_says_that_it_compiles(capsys):
+    """And while traces are made that are held out; once compiled, a step of the same sizes is not announced again."""
+    trainer = trainer_of(programs.gum, 320)
+    said = []
+    trainer._say = said.append
+    tables = list(trainer.source.tables(64, 0, 3, 320))
+    for table in tables:
+        trainer.advance(table)
+    assert said == ["compiling step"]
+    trainer.run(progress=True)
+    assert "loss" in capsys.readouterr().err
+
+
+def test_too_short_a_training_is_told():
+    with pytest.warns(UserWarning, match=r"too short: no call site was met in more than 64 draws.*trained on 100"):
+        trainer_of(programs.gum, 64).run(progress=False)
+
+
+def test_observations_that_never_vary_are_told_before_the_training():
+    def model():
+        mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+        ppl.observe(dist.Normal(mu, 1.0), name="obs0")
+        ppl.observe(dist.Normal(3.0, 1.0), 3.0, name="obs1")
+
+    with pytest.warns(UserWarning, match=r"'obs1' is the same in all of 64 traces"):
+        trainer_of(model, 1000)
+
+
+def test_call_sites_that_are_new_to_a_network_trained_further_are_told():
+    def model(more):
+        mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu", address="mu")
+        mu = mu + ppl.sample(dist.Normal(0.0, 1.0), name="nu", address="nu") if more else mu
+        ppl.observe(dist.Normal(mu, 1.0), name="obs0")
+        ppl.observe(dist.Normal(mu, 1.0), name="obs1")
+
+    network = trainer_of(lambda: model(False), 64).network()
+    with pytest.warns(UserWarning, match=r"1 of 2 call sites of these traces are new to the network .*nu of Normal"):
+        trainer_of(lambda: model(True), 640, network=network)
+
+
+def test_a_network_is_a_few_lines_for_people():
+    """The parameters of this one are 40,000 numbers."""
+    network = gum_network()
+    text, line = str(network), repr(network)
+    assert len(text) < 1000 and len(line) < 300
+    for part in (
+        "FeedForward(width=16, depth=1)",
+        "obs0 (a number) by mlp",
+        "programs:gum:1:9 of Normal (16,000 draws)",
+        f"{network.num_parameters:,} parameters",
+        "trained on 16,000 traces, loss -",
+        "held out -",
+    ):
+        assert part in text
+    assert "1 call site, 2 observations, trained on 16,000 traces" in line
+    assert network._repr_html_().count("<tr>") == 4

@@ -9,10 +9,13 @@ from tqdm.auto import tqdm
 
 
 class Progress:
-    """A tqdm bar over ``total`` executions; a context manager. ``show=False`` makes every method do nothing."""
+    """A tqdm bar over ``total`` executions; a context manager. ``show=False`` makes every method do nothing.
 
-    def __init__(self, total: int, unit: str, show: bool):
-        self._bar = tqdm(total=total, unit=unit, unit_scale=True, dynamic_ncols=True) if show else None
+    ``done`` are those that an earlier run has behind it.
+    """
+
+    def __init__(self, total: int, unit: str, show: bool, done: int = 0):
+        self._bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, dynamic_ncols=True) if show else None
         self._weights = RunningESS()
 
     def __enter__(self) -> Progress:
@@ -23,6 +26,11 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def say(self, note: str) -> None:
+        """Shows at once what is being done, where nothing can be counted for a while."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=True)
 
     def advance(self, number: int, note: str = "") -> None:
         """``number`` more executions are done."""

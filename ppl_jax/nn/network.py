@@ -23,6 +23,7 @@ from ppl_jax.data.batches import Batch
 from ppl_jax.data.coordinates import CATEGORY, COUNT, EMBEDDED_FAMILIES
 from ppl_jax.data.tokens import CallSites, fits
 from ppl_jax.errors import NetworkError
+from ppl_jax.nn import summary
 from ppl_jax.nn.affine import Affine
 from ppl_jax.nn.cores import CoreConfig, State, make_core
 from ppl_jax.nn.embeddings import COUNTABLE, Embedding, Observer
@@ -217,6 +218,15 @@ class Network:
     history: list[tuple[int, float, float]] = field(default_factory=list)
     ranges: dict[str, Range] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return summary.one_line(self)
+
+    def __str__(self) -> str:
+        return summary.text(self)
+
+    def _repr_html_(self) -> str:
+        return summary.as_html(self)
+
     @property
     def observed(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of the observations that it is given."""
@@ -261,7 +271,7 @@ class Network:
         for name, shape in self.observed.items():
             z, _, there = self._placed(name, observations[name])
             out[name] = np.full((1, *shape), np.nan, np.float32)  # NaN where a varying one has no element
-            out[name][(0, *there)] = z
+            out[name][0, ...][there] = z
         return out, presence
 
     def beyond(self, observations: Mapping[str, Any]) -> list[Beyond]:
@@ -276,7 +286,7 @@ class Network:
         return found
 
     def _placed(self, name: str, given: Any) -> tuple[np.ndarray, np.ndarray, tuple[slice, ...]]:
-        """An observation standardised and held back, which elements lie far outside, and which there are."""
+        """An observation standardised and held back; which elements lie far outside; and which there are."""
         mean, stddev = self.scaling[name]
         value = np.asarray(given, np.float64)
         there = (slice(len(value)),) if value.ndim else ()
@@ -287,7 +297,8 @@ class Network:
                 f"The network cannot use the value given for '{name}': it has NaN, infinite, or huge numbers "
                 "beside those of the training. Give finite data, or use an inference without a network."
             )
-        return *held(z, self._range(name, there)), there
+        z, far = held(z, self._range(name, there))
+        return z, far, there
 
     def _range(self, name: str, there: tuple[slice, ...]) -> Range | None:
         """The range of the elements of an observation; None where it was not kept."""

@@ -73,6 +73,30 @@ def check_fits(network: Network, look: TraceTable) -> None:
         )
 
 
+def doubts(network: Network, look: TraceTable) -> list[str]:
+    """What should be said, before a training, of traces that a network can be trained on; sentences."""
+    sites = CallSites()
+    _, values, presence = Encoder(network.observed, sites, network.varying).encode(look)
+    found = []
+    for number, name in enumerate(network.observed):
+        rows = values[name][presence[:, number] > 0.0]
+        if len(rows) > 1 and rows.size and (rows == rows[0]).all():
+            found.append(
+                f"The observation '{name}' is the same in all of {len(rows):,} traces that were looked at before the "
+                "training: a network learns nothing from it, and not what other values mean. Simulate it, or leave it "
+                "out of observe_embeddings."
+            )
+    known = set(network.sites.known)
+    new = [site for site in sites.known if site not in known]
+    if known and new:
+        found.append(
+            f"{len(new)} of {len(sites.known)} call sites of these traces are new to the network (for example "
+            f"{new[0][0]} of {new[0][1]}): what it proposes there begins untrained. If the program was not meant to "
+            "change, train on the one that the network was trained on."
+        )
+    return found
+
+
 def scaling_in(look: TraceTable, config: NetworkConfig) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation of each observation, number by number; a tenth of the overall one at least.
 

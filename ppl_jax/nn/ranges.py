@@ -76,6 +76,21 @@ def widened(
     return out
 
 
+def not_finite(observations: Mapping[str, np.ndarray], varying: frozenset[str]) -> dict[str, int]:
+    """Name -> in how many traces an observation is not finite; without those that always are.
+
+    Args:
+      observations: name -> standardised numbers, (n, *shape).
+      varying: names of those in which NaN stands for no element.
+    """
+    found = {}
+    for name, values in observations.items():
+        wrong = np.isinf(values) if name in varying else ~np.isfinite(values)
+        if wrong.any():
+            found[name] = int(wrong.reshape(len(values), -1).any(axis=1).sum())
+    return found
+
+
 def unmet(shape: tuple[int, ...]) -> Range:
     """The range of what was never met."""
     return np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
