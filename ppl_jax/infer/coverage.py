@@ -6,10 +6,11 @@ others; then the prior proposes, and nobody would notice but by a small effectiv
 
 from __future__ import annotations
 
-import math
 import warnings
 
-from ppl_jax.data.coordinates import MOST_CATEGORIES, MOST_ELEMENTS
+from ppl_jax.data import shares
+from ppl_jax.data.coordinates import MOST_CATEGORIES, MOST_ELEMENTS, is_vectorised
+from ppl_jax.data.shares import number_of_elements
 from ppl_jax.errors import NetworkError, describe_site
 from ppl_jax.infer.runs import callers_level
 from ppl_jax.nn.network import Network
@@ -106,6 +107,9 @@ class Coverage:
 def _is_for_networks(site: Site) -> bool:
     """Whether a network can learn to propose for a site; see :func:`ppl_jax.data.tokens.proposable`."""
     prior = site.distribution
-    if prior.family in ("Delta", "Factor") or math.prod(prior.shape) > MOST_ELEMENTS:
+    family, elements = prior.family, number_of_elements(prior.family, prior.shape)
+    if family in ("Delta", "Factor") or elements > MOST_ELEMENTS:
         return False
-    return prior.family != "Categorical" or prior.probs.shape[-1] <= MOST_CATEGORIES
+    if family == "Categorical":
+        return bool(prior.probs.shape[-1] <= MOST_CATEGORIES)
+    return prior.shape == () or is_vectorised(family) or family == "MultivariateNormal" or family in shares.FAMILIES
