@@ -54,9 +54,9 @@ class Beta(Elementwise):
         return np.where((value >= 0.0) & (value <= 1.0), inside, -np.inf)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.Beta(self.concentration1, self.concentration0)
+        return edge_twins.Beta(self.concentration1, self.concentration0)
 
     @property
     def mean(self) -> Any:

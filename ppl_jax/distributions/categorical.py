@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ppl_jax.distributions import log_odds
 from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer
 from ppl_jax.errors import ParameterError
 
@@ -23,10 +24,17 @@ _ROUNDING = 1e-13
 
 
 class Categorical(Distribution):
-    """0 ... K-1 with probabilities proportional to ``probs``, shape (..., K), non-negative with a positive sum."""
+    """One of the categories 0 ... K-1.
+
+    Args:
+      probs: shape (..., K), proportional to the probabilities: non-negative with a positive sum.
+      logits: instead of ``probs``, their logarithms up to a constant, shape (..., K); -inf stands for an impossible
+        category. Densities and gradients are then exact however small a probability is; the attribute ``logits`` holds
+        the logarithms of the probabilities, and the distribution is stored and sent as ``probs``.
+    """
 
     # _row and _sums: the K probabilities and the running sums of what was given, where it is one row; _sums else None.
-    __slots__ = ("_probs", "_row", "_sums")
+    __slots__ = ("_probs", "_row", "_sums", "logits")
     parameters = ("probs",)
     discrete = True
 
@@ -34,7 +42,14 @@ class Categorical(Distribution):
     _row: Any
     _sums: Any
 
-    def __init__(self, probs: Any):
+    logits: Any
+
+    def __init__(self, probs: Any = None, *, logits: Any = None):
+        self.logits = None
+        if probs is None or logits is not None:
+            log_odds.check_one("Categorical", probs, logits)
+            self.logits = log_odds.log_shares(logits)
+            probs = log_odds.shares(self.logits)
         row = _as_row(probs)
         if row is None:
             self._from_array(as_parameter(probs), probs)
@@ -53,7 +68,7 @@ class Categorical(Distribution):
         self._probs, self._row, self._sums = array, None, None
         self.shape = tuple(array.shape[:-1])
         if is_tracer(array):
-            self._probs = array / array.sum(axis=-1, keepdims=True)
+            self._probs = array if self.logits is not None else array / array.sum(axis=-1, keepdims=True)
             return
         with np.errstate(over="ignore", invalid="ignore"):
             sums = array.cumsum(axis=-1)  # sequential, as `accumulate` is
@@ -82,7 +97,7 @@ class Categorical(Distribution):
         return np.array([_draw(rng.random(), row) for row in rows], dtype=np.int64).reshape(self.shape)
 
     def log_prob(self, value: Any) -> Any:
-        row = self._row
+        row = self._row if self.logits is None else None
         if row is not None and (type(value) is int or type(value) is float):
             if not 0 <= value < len(row):
                 return -math.inf
@@ -91,17 +106,22 @@ class Categorical(Distribution):
             return math.log(mass) if mass > 0.0 else -math.inf
         if is_tracer(value) or (row is None and is_tracer(self._probs)):
             return self._traced_log_prob(value)
+        if self.logits is not None:
+            found = self._masses(value, self.logits)
+            return found if found.ndim else float(found)
         if self.shape == () and np.ndim(value) == 0:
             return self.log_prob(float(value))
+        with np.errstate(divide="ignore"):
+            return self._masses(value, np.log(self.probs))
+
+    def _masses(self, value: Any, log_probs: np.ndarray) -> np.ndarray:
         value = np.asarray(value, dtype=np.float64)
-        probs = self.probs
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inside = (value == np.floor(value)) & (value >= 0) & (value < probs.shape[-1])
+        with np.errstate(invalid="ignore"):
+            inside = (value == np.floor(value)) & (value >= 0) & (value < log_probs.shape[-1])
             indices = np.where(inside, value, 0).astype(np.int64)
-            indices = np.broadcast_to(indices, np.broadcast_shapes(indices.shape, self.shape))
-            table = np.broadcast_to(probs, (*indices.shape, probs.shape[-1]))
-            mass = np.take_along_axis(table, indices[..., None], axis=-1)[..., 0]
-            return np.where(inside, np.log(mass), -np.inf)
+        indices = np.broadcast_to(indices, np.broadcast_shapes(indices.shape, self.shape))
+        table = np.broadcast_to(log_probs, (*indices.shape, log_probs.shape[-1]))
+        return np.where(inside, np.take_along_axis(table, indices[..., None], axis=-1)[..., 0], -np.inf)
 
     def layout(self) -> tuple:
         return ("Categorical", tuple(self._probs.shape) if self._row is None else (len(self._row),))
@@ -110,12 +130,16 @@ class Categorical(Distribution):
         return list(self._row) if type(self._row) is tuple else self.probs.ravel().tolist()
 
     def inflated(self, factor: float) -> Categorical:
+        if self.logits is not None:
+            return Categorical(logits=self.logits / factor)
         return Categorical(self.probs ** (1.0 / factor))
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import choice_twins
 
-        return npd.CategoricalProbs(self.probs)
+        if self.logits is not None:
+            return choice_twins.CategoricalLogits(self.logits)
+        return choice_twins.CategoricalProbs(self.probs)
 
     @property
     def mean(self) -> Any:
@@ -129,6 +153,9 @@ class Categorical(Distribution):
     @property
     def support(self) -> tuple[Any, Any]:
         return 0, (self._probs.shape[-1] if self._row is None else len(self._row)) - 1
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.logits is None else f"Categorical(logits={self.logits!r})"
 
 
 def _as_row(probs: Any) -> tuple[float, ...] | None:

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SMALL = 16
@@ -97,3 +98,47 @@ def _deviances(x: Any, mean: Any, xp: Any) -> Any:
     v = xp.where(near, distance, 0.0)
     far = x * xp.log(xp.where(near, 1.0, x / mean)) + mean - x
     return xp.where(near, (x - mean) * v + 2.0 * x * _series(v), far)
+
+
+def log_count_masses(k: Any, n: Any, p: Any, q: Any, log_p: Any, log_q: Any, xp: Any = np, gammaln: Any = gammaln) -> Any:
+    """Log probability of k successes in n trials (0 <= k <= n) of probability p, with q = 1 - p.
+
+    ``log_p`` and ``log_q`` carry digits that p and q have not (1 - p = 1e-400); they decide where one event is all but
+    certain. Elementwise; ``xp`` and ``gammaln`` are numpy's and scipy's, or JAX's, whose derivatives are finite.
+    """
+    none, all_ = k <= 0.0, k >= n
+    middle = ~(none | all_)
+    certain = (xp.minimum(log_p, log_q) < -25.0) & middle
+    even = middle & ~certain
+    n_, k_, p_, q_ = (xp.where(even, value, safe) for value, safe in ((n, 2.0), (k, 1.0), (p, 0.5), (q, 0.5)))
+    excess = xp.where(p_ < q_, k_ - n_ * p_, n_ * q_ - (n_ - k_))
+    inner = (
+        _corrections(n_, xp)
+        - _corrections(k_, xp)
+        - _corrections(n_ - k_, xp)
+        - deviance_by(excess, k_, n_ * p_, xp)
+        - deviance_by(-excess, n_ - k_, n_ * q_, xp)
+        - _HALF_LOG_2PI
+        + 0.5 * (xp.log(n_) - xp.log(k_) - xp.log(n_ - k_))
+    )
+    successes = xp.where(none, 0.0, k * xp.where(none, 0.0, log_p))
+    failures = xp.where(all_, 0.0, (n - k) * xp.where(all_, 0.0, log_q))
+    choose = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return xp.where(even, inner, xp.where(certain, choose, 0.0) + successes + failures)
+
+
+def log_poisson_masses(k: Any, rate: Any, xp: Any = np) -> Any:
+    """Log probability of k >= 0 events where ``rate`` >= 0 are expected, elementwise, as ``log_count_masses``."""
+    some = (k > 0.0) & (rate > 0.0)
+    k_, rate_ = xp.where(some, k, 1.0), xp.where(some, rate, 1.0)
+    inner = -_corrections(k_, xp) - deviance_by(k_ - rate_, k_, rate_, xp) - _HALF_LOG_2PI - 0.5 * xp.log(k_)
+    return xp.where(some, inner, xp.where(k > 0.0, -xp.inf, -rate))
+
+
+def deviance_by(excess: Any, x: Any, mean: Any, xp: Any = np) -> Any:
+    """x log(x / mean) + mean - x of x > 0 and mean > 0, where excess = x - mean is known better than its terms."""
+    v = excess / (x + mean)
+    near = xp.abs(v) < _NEAR
+    v = xp.where(near, v, 0.0)
+    far = x * (xp.log(x) - xp.log(mean)) - excess
+    return xp.where(near, excess * v + 2.0 * x * _series(v), far)

@@ -12,11 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, xlog1py, xlogy
 
 from ppl_jax.distributions.base import Distribution
-from ppl_jax.distributions.bernoulli import Bernoulli
-from ppl_jax.distributions.binomial import Binomial
+from ppl_jax.distributions.choice_twins import log_mix, within
 from ppl_jax.distributions.dirichlet import SUM_ERROR, Dirichlet
 from ppl_jax.distributions.factor import Factor
 from ppl_jax.distributions.from_numpyro import NumpyroDistribution
@@ -38,27 +36,19 @@ def log_densities(distribution: Distribution, value: Any) -> jax.Array:
         return jnp.asarray(distribution.log_factor)
     if isinstance(distribution, Mixture):
         terms = jnp.stack([log_densities(component, value) for component in distribution.components], axis=-1)
-        return jax.nn.logsumexp(terms + jnp.log(jnp.asarray(distribution.probs)), axis=-1)
+        return log_mix(jnp.asarray(distribution.probs), terms)
     value = jnp.asarray(value)
     inside = inside_support(distribution, value)
     if distribution.discrete and not isinstance(distribution, NumpyroDistribution):
         whole = inside[..., None] if isinstance(distribution, Multinomial) else inside
         value = jnp.where(whole, value, 0).astype(jnp.result_type(int))
-    return jnp.where(inside, _inside_density(distribution, value), -jnp.inf)
-
-
-def _inside_density(distribution: Distribution, value: jax.Array) -> jax.Array:
-    """The log density where the value is known to lie in the support."""
-    if isinstance(distribution, Bernoulli):
-        probs = jnp.asarray(distribution.probs)
-        return jnp.where(value == 1, jnp.log(probs), jnp.log1p(-probs))
-    if isinstance(distribution, Binomial):
-        n, p = jnp.asarray(distribution.total_count), jnp.asarray(distribution.probs)
-        choose = gammaln(n + 1.0) - gammaln(value + 1.0) - gammaln(n - value + 1.0)
-        return choose + xlogy(value, p) + xlog1py(n - value, -p)
-    density = distribution.to_numpyro().log_prob(value)
-    # numpyro writes the logarithm of an impossible category as the lowest float.
-    return jnp.where(density < 0.5 * jnp.finfo(density.dtype).min, -jnp.inf, density)
+    twin = distribution.to_numpyro()
+    if not distribution.discrete and inside is not True:  # a branch that is not taken must have finite derivatives too
+        value = within(twin.support, inside, value)
+    density = twin.log_prob(value)
+    # numpyro writes the logarithm of what is impossible as the lowest float.
+    density = jnp.where(density < 0.5 * jnp.finfo(density.dtype).min, -jnp.inf, density)
+    return jnp.where(inside, density, -jnp.inf)
 
 
 def inside_support(distribution: Distribution, value: jax.Array) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -89,6 +89,9 @@ def _ours(distribution: Any) -> Distribution | None:
         return None if inner is None else _expand(inner, batch + tuple(distribution.event_shape))
     if name in _NAMESAKES:
         ours = _NAMESAKES[name]
+        if name in ("BernoulliLogits", "CategoricalLogits", "BinomialLogits"):
+            counts = (distribution.total_count,) if ours is Binomial else ()
+            return _expand(ours(*counts, logits=distribution.logits), batch)
         arguments = (getattr(distribution, parameter) for parameter in ours.parameters)
         return _expand(ours(*arguments), batch + tuple(distribution.event_shape))
     if name == "NegativeBinomialLogits":
@@ -117,6 +120,8 @@ def _expand(distribution: Distribution, shape: tuple[int, ...]) -> Distribution 
     if isinstance(distribution, (Mixture, MultivariateNormal)):
         return None
     ours: Any = type(distribution)
+    if getattr(distribution, "logits", None) is not None:
+        ours = partial(_from_logits, ours, distribution.logits)
     first, *others = (getattr(distribution, name) for name in distribution.parameters)
     target = shape
     if isinstance(distribution, Categorical):
@@ -128,6 +133,18 @@ def _expand(distribution: Distribution, shape: tuple[int, ...]) -> Distribution 
 
         return ours(jnp.broadcast_to(first, target), *others)
     return ours(np.broadcast_to(first, target), *others)
+
+
+def _from_logits(ours: Any, logits: Any, first: Any, *others: Any) -> Distribution:
+    """``ours`` from log odds of which the probabilities, among its parameters, were repeated."""
+    shape, xp = np.shape(first), np
+    if is_tracer(logits):
+        import jax.numpy as jnp
+
+        xp = jnp
+    if ours is Binomial:
+        return ours(first, logits=xp.broadcast_to(logits, shape))
+    return ours(logits=xp.broadcast_to(logits, shape))
 
 
 # -- wrapped distributions ---------------------------------------------------------------------------------------------
@@ -163,8 +180,10 @@ class NumpyroDistribution(Distribution):
     def log_prob(self, value: Any) -> Any:
         import jax.numpy as jnp
 
+        from ppl_jax.distributions.choice_twins import inside_only
+
         value = jnp.asarray(value)
-        density = jnp.where(self.inside(value), self.twin.log_prob(value), -jnp.inf)
+        density = inside_only(self.twin, value)
         return density if is_tracer(density) else np.asarray(density, dtype=np.float64)[()]
 
     def inside(self, value: Any) -> Any:

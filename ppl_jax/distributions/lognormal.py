@@ -52,9 +52,9 @@ class LogNormal(Elementwise):
         return LogNormal(self.loc, self.scale * factor)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.LogNormal(self.loc, self.scale)
+        return edge_twins.LogNormal(self.loc, self.scale)
 
     @property
     def mean(self) -> Any:

@@ -52,10 +52,11 @@ class Mixture(Distribution):
         return Mixture(self.probs, [component.inflated(factor) for component in self.components])
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import choice_twins
 
         twins = [component.to_numpyro() for component in self.components]
-        return npd.MixtureGeneral(npd.CategoricalProbs(self.probs), twins, support=self._joint_support(twins))
+        choice = choice_twins.CategoricalProbs(self.probs)
+        return choice_twins.MixtureGeneral(choice, twins, support=self._joint_support(twins))
 
     def _joint_support(self, twins: list[Any]) -> Any:
         """The constraint to give numpyro, which masks components by their own supports; None where all are alike."""

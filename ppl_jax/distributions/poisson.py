@@ -9,8 +9,10 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 
 from ppl_jax.distributions.base import LARGEST_COUNT, Elementwise, as_parameter, is_tracer, require
+from ppl_jax.distributions.deviance import log_poisson_masses
 
 _BEYOND = 1e300  # values above have no mass in float64, and their log-factorials overflow
+_LARGE = 1e5  # counts and rates from which log-factorials would lose more than 1e-10
 _LOG_FACTORIALS = [math.log(math.factorial(k)) for k in range(16)]
 
 
@@ -49,17 +51,28 @@ class Poisson(Elementwise):
             return -math.inf
         if rate == 0.0:
             return 0.0 if value == 0.0 else -math.inf
+        if value >= _LARGE or rate >= _LARGE:
+            return float(Poisson._large(np.array(value), np.array(rate)))
         return value * math.log(rate) - rate - math.lgamma(value + 1.0)
 
     @staticmethod
     def _log_densities(value: np.ndarray, rate: np.ndarray) -> np.ndarray:
         inside = (value >= 0.0) & (value < _BEYOND) & (value == np.floor(value))
-        return np.where(inside, xlogy(value, rate) - rate - gammaln(value + 1.0), -np.inf)
+        masses = xlogy(value, rate) - rate - gammaln(value + 1.0)
+        large = inside & ((value >= _LARGE) | (rate >= _LARGE))
+        if large.any():
+            masses = np.where(large, Poisson._large(np.where(inside, value, 0.0), rate), masses)
+        return np.where(inside, masses, -np.inf)
+
+    @staticmethod
+    def _large(value: np.ndarray, rate: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return log_poisson_masses(value, rate)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import choice_twins
 
-        return npd.Poisson(self.rate)
+        return choice_twins.Poisson(self.rate)
 
     @property
     def mean(self) -> Any:

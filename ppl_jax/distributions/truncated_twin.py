@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtri
+from jax.scipy.special import erf, log_ndtr, ndtri
 from numpyro.distributions import Normal, constraints
 from numpyro.distributions.truncated import TwoSidedTruncatedDistribution
 from numpyro.distributions.util import validate_sample
@@ -21,6 +21,10 @@ from ppl_jax.distributions.normal import HALF_LOG_2PI
 
 _FAR = 1e10  # standard deviations: stands for an infinite bound, whose derivative would be NaN
 _TAIL = -5.0  # below this, quantiles are found by Newton's method in the logarithm of the tail
+_NARROW = 2.0  # fall of the exponent over the interval below which its mass is found by quadrature
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(14)
+_SERIES_FROM, _SERIES_TERMS = 12.0, 12  # the rest is below 1e-15
+_SQRT2 = float(np.sqrt(2.0))
 _NEWTON_STEPS = 4  # from the first term of the tail's series, convergence is quadratic
 
 
@@ -37,10 +41,26 @@ class TruncatedNormalTwin(TwoSidedTruncatedDistribution):
     @validate_sample
     def log_prob(self, value: Any) -> jax.Array:
         """Log density; outside the bounds, numpyro's validation has the word."""
-        z = (value - self.base_dist.loc) / self.base_dist.scale
-        a, b, _ = self._left_tail()
-        log_mass = log_ndtr(b) + _log1mexp(log_ndtr(b) - log_ndtr(a))
-        return -0.5 * z * z - HALF_LOG_2PI - jnp.log(self.base_dist.scale) - log_mass
+        loc, scale = self.base_dist.loc, self.base_dist.scale
+        low, high = _bounded(self.low, loc, scale), _bounded(self.high, loc, scale)
+        a, b = (low - loc) / scale, (high - loc) / scale
+        # Everything is taken relative to the density at the point of the interval that is nearest to loc, c standard
+        # deviations away: nothing cancels, however far out the interval is.
+        beyond = (a >= 0.0) | (b <= 0.0)
+        right = a >= 0.0
+        c = jnp.where(right, a, jnp.where(b <= 0.0, -b, 0.0))
+        width = (high - low) / scale
+        above = jnp.where(right, value - low, high - value) / scale
+        z = jnp.where(beyond, 0.0, (value - loc) / scale)
+        exponent = jnp.where(beyond, -above * (c + 0.5 * above), -0.5 * z * z)
+        narrow = width * (c + 0.5 * width) < _NARROW
+        one_side = _log_tail_mass(c, width, beyond & ~narrow)
+        both = ~beyond & ~narrow
+        around = jnp.log(jnp.where(both, jnp.sqrt(0.5 * jnp.pi) * (erf(b / _SQRT2) - erf(a / _SQRT2)), 1.0))
+        start = jnp.where(narrow, jnp.where(beyond, c, a), 0.0)
+        close = _log_narrow_mass(start, jnp.where(narrow, width, 1.0))
+        log_mass = jnp.where(narrow, close, jnp.where(beyond, one_side, around))
+        return exponent - log_mass - jnp.log(scale)
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draws by inversion."""
@@ -71,10 +91,42 @@ def _is(bound: Any, infinity: float) -> bool:
     return isinstance(bound, float) and bound == infinity
 
 
-def _log1mexp(x: Any) -> Any:
-    """log(1 - exp(-x)) of x > 0: Mächler, "Accurately computing log(1 - exp(-|a|))" (2012)."""
-    small = x < 0.6931472
-    return jnp.where(small, jnp.log(-jnp.expm1(-jnp.where(small, x, 1.0))), jnp.log1p(-jnp.exp(-x)))
+def _bounded(bound: Any, loc: Any, scale: Any) -> Any:
+    """The bound, or one so far from ``loc`` that there is nothing beyond it, in place of an infinite one."""
+    bound = jnp.asarray(bound, jnp.result_type(float))
+    finite = jnp.isfinite(bound)
+    far = loc + jnp.sign(jnp.where(finite, 0.0, bound)) * _FAR * scale
+    return jnp.where(finite, jnp.where(finite, bound, 0.0), jax.lax.stop_gradient(far))
+
+
+def _log_narrow_mass(start: Any, width: Any) -> Any:
+    """log of the integral of exp(-start t - t**2 / 2) over [0, width], where that changes little: by quadrature.
+
+    For an interval around 0, where ``start`` < 0, exp(-start**2 / 2) is in it too.
+    """
+    t = 0.5 * width[..., None] * (1.0 + jnp.asarray(_NODES, width.dtype))
+    inside = jnp.exp(-t * (start[..., None] + 0.5 * t)) * jnp.asarray(0.5 * _NODE_WEIGHTS, width.dtype)
+    at_start = jnp.where(start < 0.0, -0.5 * start * start, 0.0)
+    return jnp.log(width) + jnp.log(inside.sum(axis=-1)) + at_start
+
+
+def _log_tail_mass(c: Any, width: Any, used: Any) -> Any:
+    """log of the same integral where it covers much of the tail beyond c >= 0; anything where not ``used``."""
+    c, width = jnp.where(used, c, 1.0), jnp.where(used, width, 2.0)
+    fall = width * (c + 0.5 * width)
+    return _log_mills(c) + jnp.log1p(-jnp.exp(_log_mills(c + width) - _log_mills(c) - fall))
+
+
+def _log_mills(c: Any) -> Any:
+    """log of Mills' ratio (the mass beyond c >= 0 over the density at c) of the standard normal."""
+    far = c > _SERIES_FROM
+    near = jnp.where(far, 0.0, c)
+    w = 1.0 / jnp.where(far, c, _SERIES_FROM)
+    square = w * w
+    series = 0.0
+    for n in range(_SERIES_TERMS, 0, -1):  # 1 - 1/c**2 (1 - 3/c**2 (1 - 5/c**2 ( ...
+        series = (2 * n - 1) * square * (1.0 - series)
+    return jnp.where(far, jnp.log(w) + jnp.log1p(-series), log_ndtr(-near) + 0.5 * near * near + HALF_LOG_2PI)
 
 
 def _log_ndtr_inverse(log_p: Any) -> Any:

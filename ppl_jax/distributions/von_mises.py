@@ -65,9 +65,9 @@ class VonMises(Elementwise):
         return VonMises(self.loc, self.concentration / factor**2)
 
     def to_numpyro(self) -> Any:
-        from numpyro import distributions as npd
+        from ppl_jax.distributions import edge_twins
 
-        return npd.VonMises(self.loc, self.concentration)
+        return edge_twins.VonMises(self.loc, self.concentration)
 
     @property
     def mean(self) -> Any:
