@@ -1,4 +1,4 @@
-"""numpyro's choices and counts (Bernoulli, binomial, categorical, Poisson, mixtures), with finite derivatives everywhere.
+"""numpyro's choices and counts (Bernoulli, binomial, categorical, Poisson) and mixtures, with finite derivatives.
 
 numpyro's own classes keep probabilities away from 0 and 1, and give NaN where a rate or a probability is 0 or 1 and so
 was the outcome: the branch that is not taken is infinite, and 0 times infinity is no number. Here no branch sees a
@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from numpyro import distributions as npd
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
@@ -61,7 +60,7 @@ class BinomialProbs(npd.BinomialProbs):
     def log_prob(self, value: Any) -> jax.Array:
         """Log probability."""
         p, n = _float(self.probs), _float(self.total_count)
-        return log_count_masses(_float(value), n, p, 1.0 - p, _log(p), _log1m(p), jnp, gammaln)
+        return log_count_masses(_float(value), n, p, 1.0 - p, _log(p), _log1m(p), jnp)
 
 
 class BinomialLogits(npd.BinomialLogits):
@@ -73,7 +72,7 @@ class BinomialLogits(npd.BinomialLogits):
         logits, n = _float(self.logits), _float(self.total_count)
         p, q = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
         odds = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-        return log_count_masses(_float(value), n, p, q, *odds, jnp, gammaln)
+        return log_count_masses(_float(value), n, p, q, *odds, jnp)
 
 
 class CategoricalProbs(npd.CategoricalProbs):
@@ -87,6 +86,8 @@ class CategoricalProbs(npd.CategoricalProbs):
 
 class CategoricalLogits(npd.CategoricalLogits):
     """With ``logits``; -inf stands for an impossible category."""
+
+    arg_constraints = {"logits": constraints.independent(constraints.less_than(jnp.inf), 1)}  # noqa: RUF012
 
     @validate_sample
     def log_prob(self, value: Any) -> jax.Array:

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SMALL = 16
@@ -100,11 +99,11 @@ def _deviances(x: Any, mean: Any, xp: Any) -> Any:
     return xp.where(near, (x - mean) * v + 2.0 * x * _series(v), far)
 
 
-def log_count_masses(k: Any, n: Any, p: Any, q: Any, log_p: Any, log_q: Any, xp: Any = np, gammaln: Any = gammaln) -> Any:
+def log_count_masses(k: Any, n: Any, p: Any, q: Any, log_p: Any, log_q: Any, xp: Any = np) -> Any:
     """Log probability of k successes in n trials (0 <= k <= n) of probability p, with q = 1 - p.
 
     ``log_p`` and ``log_q`` carry digits that p and q have not (1 - p = 1e-400); they decide where one event is all but
-    certain. Elementwise; ``xp`` and ``gammaln`` are numpy's and scipy's, or JAX's, whose derivatives are finite.
+    certain. Elementwise; ``xp`` is numpy or JAX's, whose derivatives are finite.
     """
     none, all_ = k <= 0.0, k >= n
     middle = ~(none | all_)
@@ -123,8 +122,24 @@ def log_count_masses(k: Any, n: Any, p: Any, q: Any, log_p: Any, log_q: Any, xp:
     )
     successes = xp.where(none, 0.0, k * xp.where(none, 0.0, log_p))
     failures = xp.where(all_, 0.0, (n - k) * xp.where(all_, 0.0, log_q))
-    choose = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    m, j = xp.where(certain, n, 2.0), xp.where(certain, k, 1.0)
+    choose = (
+        _corrections(m, xp)
+        - _corrections(j, xp)
+        - _corrections(m - j, xp)
+        - _HALF_LOG_2PI
+        + 0.5 * (xp.log(m) - xp.log(j) - xp.log(m - j))
+        - j * _log_share(j, m, xp)
+        - (m - j) * _log_share(m - j, m, xp)
+    )
     return xp.where(even, inner, xp.where(certain, choose, 0.0) + successes + failures)
+
+
+def _log_share(part: Any, whole: Any, xp: Any) -> Any:
+    """log(part / whole) of 0 < part < whole, also where they are nearly equal."""
+    most = 2.0 * part > whole
+    rest = xp.where(most, (whole - part) / whole, 0.0)
+    return xp.where(most, xp.log1p(-rest), xp.log(xp.where(most, 1.0, part / whole)))
 
 
 def log_poisson_masses(k: Any, rate: Any, xp: Any = np) -> Any:

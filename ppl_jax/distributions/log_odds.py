@@ -1,6 +1,6 @@
 """Probabilities given as log odds (``logits=``): what no probability can say in a float, of an event all but certain.
 
-sigmoid(40) is 1 in float64 and sigmoid(17) in float32; the logarithm of what is left would be -infinity and its gradient
+sigmoid(40) is 1 in float64 and sigmoid(17) in float32; the logarithm of what is left would be -inf and its gradient
 nothing. A distribution built from logits computes densities from them. It is stored, compared and sent as the
 probabilities, which are kept off 0 and 1 so that nothing possible becomes impossible on the way.
 """

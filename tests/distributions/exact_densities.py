@@ -2,10 +2,10 @@
 
 ``FAMILIES`` has one row for each public family. To add a family, add a row: its log density in mpmath as a function of
 (value, parameters in the order of the constructor), and its edges, each (value, parameters). All numbers must be
-float32's, so that both precisions are asked the same question; ``exact`` says how much a derivative is worth trusting.
+float32's, so that both precisions are asked the same question.
 
-A derivative is not asked for where the edge gives it none: a value that is an integer, an integer parameter
-(``INTEGERS``), one that the family was told to stand still for at that edge (a bare ``~`` in ``FIXED``).
+A derivative is not asked for where there is none: of an integer (``still`` lists these arguments, 0 is the value), or
+where the density jumps at the edge.
 """
 
 from collections.abc import Callable
@@ -142,7 +142,8 @@ FAMILIES: dict[str, Exact] = {
     ),
     "Gumbel": Exact(_gumbel, [(0.0, (0.0, 1.0)), (-4.0, (0.0, 1.0)), (2.0**30, (0.0, 1.0)), (1.0, (0.0, 2.0**-20))]),
     "HalfCauchy": Exact(
-        lambda x, scale: mp.log(2) + _cauchy(x, mp.mpf(0), scale), [(0.0, (1.0,)), (2.0**100, (1.0,)), (1.0, (2.0**-60,))]
+        lambda x, scale: mp.log(2) + _cauchy(x, mp.mpf(0), scale),
+        [(0.0, (1.0,)), (2.0**100, (1.0,)), (1.0, (2.0**-60,))],
     ),
     "HalfNormal": Exact(
         lambda x, scale: mp.log(2) + _normal(x, mp.mpf(0), scale), [(0.0, (1.0,)), (2.0**-100, (1.0,)), (32.0, (1.0,))]
@@ -177,7 +178,9 @@ FAMILIES: dict[str, Exact] = {
     "NegativeBinomial2": Exact(
         _negative_binomial, [(0, (0.0, 1.0)), (5, (4.0, 0.5)), (0, (2.0**20, 0.5)), (100, (128.0, 2.0**20))], (0,)
     ),
-    "Normal": Exact(_normal, [(0.0, (0.0, 1.0)), (40.0, (0.0, 1.0)), (2.0**50, (0.0, 2.0**20)), (1.0, (1.0, 2.0**-60))]),
+    "Normal": Exact(
+        _normal, [(0.0, (0.0, 1.0)), (40.0, (0.0, 1.0)), (2.0**50, (0.0, 2.0**20)), (1.0, (1.0, 2.0**-60))]
+    ),
     "Pareto": Exact(
         lambda x, scale, a: mp.log(a) + a * mp.log(scale) - (a + 1) * mp.log(x),
         [(2.0, (1.0, 3.0)), (2.0**100, (1.0, 0.5)), (1.0, (2.0**-30, 1.0))],
@@ -189,7 +192,8 @@ FAMILIES: dict[str, Exact] = {
         (0,),
     ),
     "StudentT": Exact(
-        _student_t, [(0.0, (3.0, 0.0, 1.0)), (2.0**100, (1.0, 0.0, 1.0)), (2.0, (2.0**20, 0.0, 1.0)), (1.0, (0.5, 0.0, 0.5))]
+        _student_t,
+        [(0.0, (3.0, 0.0, 1.0)), (2.0**100, (1.0, 0.0, 1.0)), (2.0, (2.0**20, 0.0, 1.0)), (1.0, (0.5, 0.0, 0.5))],
     ),
     "TruncatedNormal": Exact(
         _truncated,
@@ -207,7 +211,8 @@ FAMILIES: dict[str, Exact] = {
                      (1.0, (1.0, 2.0**-40)), (0.25, (0.0, 49.0)), (0.25, (0.0, 51.0))],
     ),
     "Weibull": Exact(
-        _weibull, [(0.0, (2.0, 1.0)), (2.0**-100, (1.0, 0.5)), (1.25, (1.0, 64.0)), (1.0, (1.0, 2.0**-10)), (20.0, (1.0, 1.0))]
+        _weibull,
+        [(0.0, (2.0, 1.0)), (2.0**-100, (1.0, 0.5)), (1.25, (1.0, 64.0)), (1.0, (1.0, 2.0**-10)), (20.0, (1.0, 1.0))],
     ),
     "ZeroInflatedPoisson": Exact(
         _zero_inflated, [(0, (0.0, 2.0)), (3, (0.5, 2.0)), (0, (0.5, 0.0)), (0, (0.25, 2.0**10)), (2, (0.0, 4.0))], (0,)
