@@ -64,9 +64,9 @@ class Binomial(Elementwise):
         k, n = np.asarray(value, dtype=np.float64), np.asarray(self.total_count, dtype=np.float64)
         inside = (k >= 0.0) & (k <= n) & (k == np.floor(k))
         logits = np.asarray(logits)
-        odds = log_odds.log_probabilities(logits), log_odds.log_probabilities(-logits)
+        log_p, log_q = log_odds.log_probabilities(logits), log_odds.log_probabilities(-logits)
         with np.errstate(all="ignore"):
-            masses = log_count_masses(np.where(inside, k, 0.0), n, *np.exp(odds), *odds)
+            masses = log_count_masses(np.where(inside, k, 0.0), n, np.exp(log_p), np.exp(log_q), log_p, log_q)
         masses = np.where(inside, masses, -np.inf)
         return masses if masses.ndim else float(masses)
 

@@ -137,7 +137,8 @@ def _expand(distribution: Distribution, shape: tuple[int, ...]) -> Distribution 
 
 def _from_logits(ours: Any, logits: Any, first: Any, *others: Any) -> Distribution:
     """``ours`` from log odds of which the probabilities, among its parameters, were repeated."""
-    shape, xp = np.shape(first), np
+    shape = np.shape(first)
+    xp: Any = np
     if is_tracer(logits):
         import jax.numpy as jnp
 

@@ -44,9 +44,9 @@ def probability(logits: Any) -> Any:
         import jax
         import jax.numpy as jnp
 
-        p = jax.nn.sigmoid(jnp.asarray(logits, jnp.result_type(float)))
-        kind = jnp.finfo(p.dtype)
-        return jnp.clip(p, kind.tiny, 1.0 - kind.epsneg)
+        traced = jax.nn.sigmoid(jnp.asarray(logits, jnp.result_type(float)))
+        kind = jnp.finfo(traced.dtype)
+        return jnp.clip(traced, kind.tiny, 1.0 - kind.epsneg)
     from scipy.special import expit
 
     array = np.clip(expit(logits), SMALLEST, _BELOW_ONE)

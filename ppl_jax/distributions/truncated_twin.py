@@ -123,7 +123,7 @@ def _log_mills(c: Any) -> Any:
     near = jnp.where(far, 0.0, c)
     w = 1.0 / jnp.where(far, c, _SERIES_FROM)
     square = w * w
-    series = 0.0
+    series: Any = 0.0
     for n in range(_SERIES_TERMS, 0, -1):  # 1 - 1/c**2 (1 - 3/c**2 (1 - 5/c**2 ( ...
         series = (2 * n - 1) * square * (1.0 - series)
     return jnp.where(far, jnp.log(w) + jnp.log1p(-series), log_ndtr(-near) + 0.5 * near * near + HALF_LOG_2PI)
