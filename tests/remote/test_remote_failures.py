@@ -104,9 +104,9 @@ def test_arguments_are_checked():
         ({"endpoint": "sherpa.ipc"}, "ipc:///path"),
         ({"command": "./tau {endpoint}"}, "list"),
         ({"command": []}, "list"),
-        ({"command": ["x"], "num_processes": 0}, "num_processes"),
-        ({"command": ["x"], "timeout": -1.0}, "timeout"),
-        ({"command": ["x"], "max_failures": 0}, "max_failures"),
+        ({"command": ["x", "{endpoint}"], "num_processes": 0}, "num_processes"),
+        ({"command": ["x", "{endpoint}"], "timeout": -1.0}, "timeout"),
+        ({"command": ["x", "{endpoint}"], "max_failures": 0}, "max_failures"),
         ({"endpoint": ["ipc://a", "ipc://b"], "num_processes": 3}, "one for each"),
         ({"endpoint": "inproc://a", "num_processes": 2}, "further endpoint"),
     ):

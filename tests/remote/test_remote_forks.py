@@ -177,7 +177,7 @@ def test_arguments_are_checked():
     with pytest.raises(ValueError, match="fork=True makes copies of what `command` starts"):
         ppl.RemoteModel("ipc:///tmp/x.ipc", fork=True)
     with pytest.raises(ValueError, match="fork must be True or False, got 1"):
-        ppl.RemoteModel(command=["x"], fork=1)
+        ppl.RemoteModel(command=["x", "{endpoint}"], fork=1)
 
 
 def test_a_front_end_that_does_not_know_of_copies():
