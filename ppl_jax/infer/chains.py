@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
-from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.progress import Counter, Due
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.infer.single_site import Settings, State, acceptance_of, start, step, table_of
@@ -24,7 +24,6 @@ from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import CountedStream, Stream, counted_streams, derive_seed, streams
 
 _STARTS, _STEPS, _CHOICES = range(3)  # labels of a chain's families of streams
-_REPORT_EVERY = 256  # steps between updates of the progress bar
 
 
 class Scales:
@@ -163,7 +162,7 @@ class Answer(NamedTuple):
 Steps = Generator[Question, Answer, None]
 
 
-def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Progress) -> Steps:
+def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Counter) -> Steps:
     """Runs one chain and writes ``length`` traces; asks where a step is the network's."""
     seed = derive_seed(settings.seed, chain)
     way = _way_of(settings)
@@ -173,7 +172,8 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
     choose = Stream(derive_seed(seed, _CHOICES)).random
     gain: float | None = None  # of the present state
     stored: Any = None
-    accepted = 0
+    accepted = unreported = 0
+    due = Due()
     steps = settings.burn_in + length * settings.thinning
     met = [way.names(state)] if chain == 0 and settings.observations and steps > LOOK_EARLY else []
     counted = share > 0.0 and shares_stream(settings.model)
@@ -206,9 +206,11 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
             else:
                 stored = state
                 way.store(writer, state)
-        if (number + 1) % _REPORT_EVERY == 0:
-            progress.advance(_REPORT_EVERY, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
-    progress.advance(steps % _REPORT_EVERY)
+        unreported += 1
+        if due():
+            progress.advance(unreported, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
+            unreported = 0
+    progress.advance(unreported)
 
 
 def _accepts(answer: Answer, log_likelihood: float, rng: Stream | CountedStream) -> bool:

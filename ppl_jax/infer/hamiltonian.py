@@ -192,7 +192,7 @@ def _in_blocks(
         state, kept = jax.block_until_ready(advance(state, count, thinning))
         seconds = time.perf_counter() - begin
         yield jax.tree.map(lambda values: np.asarray(values)[:count], kept), state  # noqa: B023 (used at once)
-        progress.advance(count * thinning)
+        progress.advance(count * thinning, "sampling")
         done += count
         count = max(1, min(_BLOCK, 4 * count, int(count * _BLOCK_SECONDS / seconds)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -13,14 +14,15 @@ import numpy as np
 from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError
 from ppl_jax.execution import Execution, execute
 from ppl_jax.infer.broken import Broken, check_number
-from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.progress import Due, Progress, Tally
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.infer.workers import run_in_order
 from ppl_jax.models import Request, TableAndWeights, check_workers, executions
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import BATCH, streams
 
-PER_TASK = 4 * BATCH  # executions that one process does before another takes over
+PER_TASK = 4 * BATCH  # executions that one process does before another takes over, at the most
+TASK_SECONDS = 1.0  # for which it does, of a slow model: so long the others may wait at the end
 
 
 class Job(NamedTuple):
@@ -44,28 +46,26 @@ def run_on_host(
     if blocks is not None:
         _write_blocks(job, blocks, writer, progress)
         return
-    early = LOOK_EARLY if job.observations and num_traces > LOOK_EARLY else 0
-    if early:
-        names = [write_execution(job, rng, writer, True, broken) for rng in streams(job.seed, 0, early)]
-        warn_of_unmet_names(job.observations, names)
-        progress.advance(early)
+    first = time.monotonic()
+    early = _write_early(job, num_traces, num_workers, writer, progress, broken)
+    each = (time.monotonic() - first) / max(1, early)
     if num_workers == 1:
-        for start in range(early, num_traces, BATCH):
-            stop = min(start + BATCH, num_traces)
-            done = [write_execution(job, rng, writer, False, broken) for rng in streams(job.seed, start, stop)]
-            progress.advance_weighted(np.array(done))
+        _write_each(job, early, num_traces, writer, progress, broken)
         return
 
-    here = os.getpid()
+    here, tally = os.getpid(), Tally(num_workers, progress)
+    per_task = max(1, min(PER_TASK, int(TASK_SECONDS / max(each, 1e-9))))
 
     def task(k: int) -> tuple[TraceTable, np.ndarray]:
-        start = early + k * PER_TASK
+        start = early + k * per_task
         part = TraceWriter()
         # What fails in another process is done again in this one, where what is to be forgiven is counted.
         forgiving = broken if os.getpid() == here else None
         try:
-            for rng in streams(job.seed, start, min(start + PER_TASK, num_traces)):
+            for rng in streams(job.seed, start, min(start + per_task, num_traces)):
                 write_execution(job, rng, part, False, forgiving)
+                if os.getpid() != here:
+                    tally.count(k % num_workers, 1)
         except BaseException as error:
             if os.getpid() == here:  # a failed task is repeated here: keep what it finished
                 writer.extend(*part.finish())
@@ -76,9 +76,45 @@ def run_on_host(
 
     def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
-        progress.advance_weighted(log_weights)
+        tally.show(progress.weighed(log_weights))
 
-    run_in_order(task, -(-(num_traces - early) // PER_TASK), num_workers, receive)
+    run_in_order(task, -(-(num_traces - early) // per_task), num_workers, receive, tally.show)
+
+
+def _write_early(
+    job: Job, num_traces: int, num_workers: int, writer: TraceWriter, progress: Progress, broken: Broken | None
+) -> int:
+    """The first executions, from which it is seen whether the data's names are met and how long one takes.
+
+    Returns:
+      How many: ``LOOK_EARLY`` where there are data and more executions than that, fewer of a slow model with workers.
+    """
+    early = LOOK_EARLY if job.observations and num_traces > LOOK_EARLY else min(1, num_traces) if num_workers > 1 else 0
+    names: list[set[str]] = []
+    begun = time.monotonic()
+    for rng in streams(job.seed, 0, early):
+        names.append(write_execution(job, rng, writer, True, broken))
+        progress.advance(1)
+        if num_workers > 1 and time.monotonic() - begun > TASK_SECONDS:
+            break
+    if job.observations and num_traces > LOOK_EARLY:
+        warn_of_unmet_names(job.observations, names)
+    return len(names)
+
+
+def _write_each(
+    job: Job, start: int, stop: int, writer: TraceWriter, progress: Progress, broken: Broken | None
+) -> None:
+    """Executions start ... stop - 1 in this process."""
+    done: list[float] = []
+    due = Due()
+    for low in range(start, stop, BATCH):
+        for rng in streams(job.seed, low, min(low + BATCH, stop)):
+            done.append(write_execution(job, rng, writer, False, broken))
+            if due():
+                progress.advance_weighted(np.array(done))
+                done.clear()
+    progress.advance_weighted(np.array(done))
 
 
 def _write_blocks(job: Job, blocks: Iterator[TableAndWeights], writer: TraceWriter, progress: Progress) -> None:

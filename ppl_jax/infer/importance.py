@@ -160,10 +160,11 @@ def _run(
     evidence: bool,
 ) -> Empirical:
     num_traces, num_workers = check_count("num_traces", num_traces), check_count("num_workers", num_workers)
-    batch_model = choose_backend(backend, job, num_traces)
     broken = Broken()
     conclude = partial(_conclude, job=job, evidence=evidence, broken=broken)
     with Progress(num_traces, "trace", progress) as bar:
+        bar.say("compiling" if backend == "jax" or num_traces >= COMPILING_PAYS else "")
+        batch_model = choose_backend(backend, job, num_traces)
         if batch_model is None:
             produce = partial(run_on_host, job, num_traces, num_workers, progress=bar, broken=broken)
         else:

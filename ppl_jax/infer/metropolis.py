@@ -30,7 +30,7 @@ from ppl_jax.execution import handlers_in_force
 from ppl_jax.infer.chains import Steps, run_chain
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.kernels import Kernel, named_kernel
-from ppl_jax.infer.progress import Progress
+from ppl_jax.infer.progress import Counted, Progress, Tally
 from ppl_jax.infer.reproducible import warn_if_irreproducible
 from ppl_jax.infer.runs import (
     check_count,
@@ -179,12 +179,12 @@ def _run_chains(
             _run(run_chain(settings, chain, length, writer, progress))
         return
 
-    here = os.getpid()
+    here, tally = os.getpid(), Tally(len(lengths), progress)
 
     def task(chain: int) -> tuple[TraceTable, np.ndarray]:
         part = TraceWriter()
         try:
-            _run(run_chain(settings, chain, lengths[chain], part, Progress(0, "step", show=False)))
+            _run(run_chain(settings, chain, lengths[chain], part, Counted(tally, chain)))
         except BaseException as error:
             if os.getpid() == here:  # a failed chain is repeated here: keep what it finished
                 writer.extend(*part.finish())
@@ -195,9 +195,9 @@ def _run_chains(
 
     def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
-        progress.advance(settings.burn_in + len(table) * settings.thinning)
+        tally.show()
 
-    run_in_order(task, len(lengths), num_workers, receive)
+    run_in_order(task, len(lengths), num_workers, receive, tally.show)
 
 
 def _run(steps: Steps) -> None:

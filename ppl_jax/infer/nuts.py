@@ -109,6 +109,7 @@ def nuts(
     finding = changed_between_tracings(batch_model, job)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]
     with Progress(burn_in + lengths[0] * thinning, "step", progress) as bar:
+        bar.say("compiling")
         try:
             sampled = sample_chains(
                 target(model, observations, ambient, batch_model.program.moving),

@@ -31,11 +31,20 @@ _HEAD = struct.Struct("<BQQQ")  # status, bytes of layouts and objects, number o
 _DONE, _FAILED, _OBJECTS = range(3)
 _PER_TRACE = 8 + 4 + 8  # bytes of start, kind and log weight
 _CHUNK = 1 << 20
+_PATIENCE = 500  # ms
 _STOP = signal.SIGUSR1  # asks a worker to answer with what it has, and to leave
 
 
-def run_in_order(task: Task, count: int, num_workers: int, receive: Callable[[TraceTable, np.ndarray], None]) -> None:
+def run_in_order(
+    task: Task,
+    count: int,
+    num_workers: int,
+    receive: Callable[[TraceTable, np.ndarray], None],
+    waiting: Callable[[], None] = lambda: None,
+) -> None:
     """Calls ``receive`` with the traces of ``task(0) ... task(count - 1)``, computed by ``num_workers`` processes.
+
+    While there is nothing to receive, ``waiting`` is called now and then.
 
     A task that raises in its process is run again in this one, so that its exception is the genuine one. A task in a
     worker that gets KeyboardInterrupt returns the traces it has finished.
@@ -53,7 +62,7 @@ def run_in_order(task: Task, count: int, num_workers: int, receive: Callable[[Tr
     workers = [_Worker(task, range(first, count, num_workers)) for first in range(num_workers)]
     try:
         for k in range(count):
-            answer = workers[k % num_workers].next_answer()
+            answer = workers[k % num_workers].next_answer(waiting)
             receive(*(task(k) if answer is None else answer))
     except KeyboardInterrupt:
         answers: dict[int, Traces] = {}
@@ -111,13 +120,13 @@ class _Worker:
         self._readable = select.poll()
         self._readable.register(receive, select.POLLIN)
 
-    def next_answer(self) -> Traces | None:
+    def next_answer(self, waiting: Callable[[], None] = lambda: None) -> Traces | None:
         """The answer to its next task; None if that raised.
 
         Raises:
           WorkerDied, StorageError: see :func:`run_in_order`.
         """
-        head = self._have(_HEAD.size)
+        head = self._have(_HEAD.size, waiting)
         size = _frame_size(head)
         frame = self._have(size)
         del self._buffer[:size]
@@ -151,10 +160,11 @@ class _Worker:
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
-    def _have(self, size: int) -> bytes:
+    def _have(self, size: int, waiting: Callable[[], None] = lambda: None) -> bytes:
         """The first ``size`` bytes that were not consumed yet."""
         while len(self._buffer) < size:
-            self._readable.poll()  # Ctrl-C mostly comes here, where nothing is lost
+            while not self._readable.poll(_PATIENCE):  # Ctrl-C mostly comes here, where nothing is lost
+                waiting()
             self._torn = True
             data = os.read(self._pipe, _CHUNK)
             self._buffer += data
