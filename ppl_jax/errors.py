@@ -5,8 +5,9 @@ The messages are complete sentences, so that a traceback's last line is enough t
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 
@@ -23,12 +24,30 @@ class ParameterError(PPLError, ValueError):
         self.family, self.parameter, self.value, self.expected = family, parameter, value, expected
         super().__init__(
             f"{family}: parameter '{parameter}' must be {expected}, got {value!r}. "
-            f"Check the expression that computes '{parameter}'."
+            f"Check the expression that computes '{parameter}'.{_of_nan(value)}"
         )
 
     def locate(self, place: str) -> None:
         """Adds to the message where in the user's program the distribution was made."""
         self.args = (f"{self.args[0]} ({place})",)
+
+
+def _of_nan(value: Any) -> str:
+    """What to do about a simulator that fails for a part of its prior."""
+    if "nan" not in repr(value).lower():
+        return ""
+    return (
+        " If the simulator fails for some of the values that it draws, rule them out where it does: "
+        "ppl_jax.factor(-math.inf), and return."
+    )
+
+
+class ParameterTypeError(ParameterError, TypeError):
+    """A distribution was given a parameter that is not made of numbers."""
+
+    def __init__(self, value: Any, problem: str):
+        self.family, self.parameter, self.value, self.expected = "", "", value, "a number or an array of numbers"
+        ValueError.__init__(self, f"A parameter of a distribution {problem}; got {reprlib.repr(value)}.")
 
 
 class RemoteParameterError(ParameterError):
@@ -52,6 +71,17 @@ class SiteError(PPLError):
 
 class ObservationError(SiteError, ValueError):
     """An observed value is missing, NaN, of the wrong shape or type, or stands in a rejection scope."""
+
+
+def missing_value(site: Any, observations: Iterable[str], sites: Iterable[Any]) -> ObservationError:
+    """The error of an observe without a value; names the data that no site has asked for so far, one perhaps meant."""
+    unmet = set(observations) - {met.name for met in sites}
+    remedy = f"Give one: observations={{{site.name or 'a name'!r}: ...}}"
+    remedy += "." if site.name else ", after naming the observe."
+    if unmet:
+        likely = sorted(unmet, key=lambda name: -SequenceMatcher(None, name, site.name or "").ratio())
+        remedy += f" Of the data, {', '.join(map(repr, likely))} were not asked for so far: is one of them meant?"
+    return ObservationError(site, "no value was given, neither in the model nor in `observations`.", remedy)
 
 
 class UnknownObservationError(PPLError, KeyError):

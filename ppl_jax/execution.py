@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.addresses import error_site
-from ppl_jax.errors import ModelError, ObservationError, ParameterError, PPLError, describe_site, observed_in_scope
+from ppl_jax.addresses import error_site, is_own
+from ppl_jax.errors import ModelError, ParameterError, PPLError, describe_site, missing_value, observed_in_scope
 from ppl_jax.primitives import (
     FACTOR,
     TAG,
+    Messenger,
+    Plain,
     Site,
     ambient_messengers,
     check_value,
@@ -21,6 +24,7 @@ from ppl_jax.primitives import (
 from ppl_jax.streams import Stream
 from ppl_jax.traces import Scope, Trace
 
+_DUTIES = frozenset(name for name in vars(Messenger) if not name.startswith("_"))
 NO_DATA: Mapping[str, Any] = {}
 
 
@@ -115,12 +119,7 @@ class Execution:
         """Weighs an observed value; in a prior run without data draws one."""
         if self.score:
             if site.value is None:
-                raise ObservationError(
-                    site,
-                    "no value was given, neither in the model nor in `observations`.",
-                    f"Give one: observations={{{site.name or 'a name'!r}: ...}}"
-                    + ("." if site.name else ", after naming the observe."),
-                )
+                raise missing_value(site, self.observations, self.sites)
             self.log_weight += self.likelihood_importance * site.log_prob
         elif site.value is None:
             site.value = site.distribution.sample(self.rng)
@@ -199,11 +198,23 @@ def execute(execution: Execution, model: Callable[[], Any], ambient: tuple = ())
     except Exception as error:
         where = f"{error_site(error.__traceback__)}, {progress_of(execution)}{proposed_to(execution)}"
         raise ModelError(
-            f"The model raised {type(error).__name__}: {error} ({where}, execution {execution.rng.index} of seed "
-            f"{execution.rng.seed}). Reproduce it with ppl_jax.handlers.seed(model, seed={execution.rng.seed}, "
-            f"index={execution.rng.index})()."
+            f"{_who(error.__traceback__)} raised {type(error).__name__}: {error} ({where}, "
+            f"execution {execution.rng.index} of seed {execution.rng.seed}). Reproduce it with "
+            f"ppl_jax.handlers.seed(model, seed={execution.rng.seed}, index={execution.rng.index})()."
         ) from error
     return Trace(execution.sites, result, execution.log_weight, execution.finished_scopes())
+
+
+def _who(traceback: TracebackType | None) -> str:
+    """Who is to blame for an exception: the model, or a handler in which it arose."""
+    who = "The model"
+    while traceback is not None:
+        frame = traceback.tb_frame
+        own = frame.f_locals.get("self") if frame.f_code.co_name in _DUTIES else None
+        if isinstance(own, Plain) or (isinstance(own, Messenger) and not is_own(frame.f_code.co_filename)):
+            who = f"The handler {type(own.inner if isinstance(own, Plain) else own).__name__}"
+        traceback = traceback.tb_next
+    return who
 
 
 def progress_of(execution: Execution) -> str:

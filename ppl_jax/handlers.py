@@ -18,31 +18,16 @@ from typing import Any
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.errors import PPLError, SiteError, SupportError
 from ppl_jax.primitives import FACTOR, SAMPLE, Site, check_value, pop, push
+from ppl_jax.primitives import Messenger as Messenger  # the base of one's own, to be found here
 from ppl_jax.streams import Stream, check_seed
 from ppl_jax.traces import Trace
 
 Model = Callable[..., Any]
 
 
-class Messenger:
-    """A messenger that lets everything pass; the base of those below."""
-
-    __slots__ = ()
-
-    def fresh(self) -> Messenger:
-        """The messenger for another execution: itself, unless it keeps state of one execution."""
-        return self
-
-    def process(self, site: Site) -> None:
-        pass
-
-    def postprocess(self, site: Site) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class Handler:
-    """Base of the handlers. Subclasses say what one use of them does by ``messenger()``."""
+    """Base of the handlers. Subclasses say what one use of them does by ``messenger()``; see :class:`Messenger`."""
 
     model: Model | None = None
 
@@ -384,8 +369,8 @@ def checked_proposal(site: Site, proposal: Any) -> Distribution:
     """A distribution to draw the site's value from; one of numpyro's becomes ours.
 
     Raises:
-      SiteError: it is none, of another shape, or has densities where the prior has probabilities: weights of such
-        draws would be numbers without meaning.
+      SiteError: it is not a distribution, is of another shape, or has densities where the prior has probabilities:
+        weights of such draws would be numbers without meaning.
     """
     if not isinstance(proposal, Distribution) and type(proposal).__module__.startswith("numpyro."):
         from ppl_jax.distributions.from_numpyro import from_numpyro

@@ -9,20 +9,23 @@ nothing. Under numpyro's handlers the primitives pass themselves on to numpyro.
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ppl_jax.addresses import call_site
-from ppl_jax.distributions.base import Distribution, is_tracer
+from ppl_jax.distributions.base import LARGEST, Distribution, is_tracer
 from ppl_jax.distributions.factor import Factor
+from ppl_jax.distributions.numbers import as_numbers
 from ppl_jax.errors import ObservationError, ParameterError
 from ppl_jax.streams import Stream, check_seed
 
+_NOT_NUMBERS = "Give a number or an array of numbers of the distribution's shape; leave out a name without a value."
 SAMPLE, OBSERVE, FACTOR, TAG = "sample", "observe", "factor", "tag"
 
 
@@ -114,14 +117,95 @@ def total_log_prob(distribution: Distribution, value: Any) -> Any:
     return log_prob.sum() if is_tracer(log_prob) else float(np.sum(log_prob))
 
 
-class Messenger(Protocol):
-    """What stands on the stack while a handler is in force; holds the state of that one use of the handler."""
+class Messenger:
+    """What stands on the stack while a handler is in force; holds the state of that one use of the handler.
+
+    The base of all messengers: one of your own overrides what it needs, mostly ``process``. This one counts draws:
+
+    >>> import ppl_jax as ppl, ppl_jax.distributions as dist
+    >>> from ppl_jax.handlers import Handler, Messenger
+    >>> class _Counter(Messenger):
+    ...     def __init__(self, counts):
+    ...         self.counts = counts
+    ...     def process(self, site):
+    ...         if site.kind == "sample":
+    ...             self.counts.append(site.name)
+    >>> class count(Handler):
+    ...     def messenger(self):
+    ...         return _Counter([])
+    >>> with count() as counter:
+    ...     _ = ppl.sample(dist.Normal(0.0, 1.0), name="x")
+    >>> counter.counts
+    ['x']
+
+    Attributes:
+      rng: the stream from which draws come that nobody else settles, or None.
+    """
+
+    __slots__ = ()
+    rng: Any = None
 
     def process(self, site: Site) -> None:
-        """Sees the site on its way up: may set value, observed, proposal, rng or hidden."""
+        """Sees the site on its way up: may set value, observed, control, proposal, rng or hidden."""
 
     def postprocess(self, site: Site) -> None:
         """Sees the site, outermost first, after its value is known."""
+
+    def fresh(self) -> Messenger:
+        """The messenger for another execution by an engine: itself, unless it keeps state of one execution."""
+        return self
+
+    def mark(self, scope: Any) -> Any:
+        """What ``rewind`` needs to come back here, where a pass of a rejection scope begins."""
+        return None
+
+    def rewind(self, mark: Any) -> None:
+        """Forgets what happened since the mark: the pass was rejected, and another begins."""
+
+    def leave(self, mark: Any) -> None:
+        """The rejection scope of which this is the first mark has ended."""
+
+
+class Plain(Messenger):
+    """Around an object that has the methods of a messenger and not its base: what it lacks does nothing."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+        lacking = [name for name in ("process",) if not callable(getattr(inner, name, None))]
+        if lacking:
+            raise TypeError(
+                f"A handler's messenger() gave {inner!r}, which has no method process(site). Derive it from "
+                "ppl_jax.handlers.Messenger, or give it that method."
+            )
+
+    @property
+    def rng(self) -> Any:
+        return getattr(self.inner, "rng", None)
+
+    def process(self, site: Site) -> None:
+        self.inner.process(site)
+
+    def postprocess(self, site: Site) -> None:
+        self._if_there("postprocess", site)
+
+    def fresh(self) -> Messenger:
+        another = self.inner.fresh() if hasattr(self.inner, "fresh") else self.inner
+        return another if isinstance(another, Messenger) else Plain(another)
+
+    def mark(self, scope: Any) -> Any:
+        return self._if_there("mark", scope)
+
+    def rewind(self, mark: Any) -> None:
+        self._if_there("rewind", mark)
+
+    def leave(self, mark: Any) -> None:
+        self._if_there("leave", mark)
+
+    def _if_there(self, method: str, argument: Any) -> Any:
+        found = getattr(self.inner, method, None)
+        return None if found is None else found(argument)
 
 
 class Frame:
@@ -142,8 +226,14 @@ class Frame:
 _STACK: ContextVar[Frame | None] = ContextVar("ppl_jax_handlers", default=None)
 
 
-def push(messenger: Messenger, entry: FrameType | None) -> None:
-    """Puts a messenger innermost; addresses go on being counted from the outermost entry."""
+def push(messenger: Any, entry: FrameType | None) -> None:
+    """Puts a messenger innermost; addresses go on being counted from the outermost entry.
+
+    Raises:
+      TypeError: it is no Messenger, and has no method ``process``.
+    """
+    if not isinstance(messenger, Messenger):
+        messenger = Plain(messenger)
     outer = _STACK.get()
     if outer is None:
         _STACK.set(Frame(messenger, None, entry, engine=False))
@@ -157,7 +247,7 @@ def pop() -> None:
     _STACK.set(None if top is None else top.outer)
 
 
-def run_under(messenger: Messenger, model: Any, ambient: tuple = ()) -> Any:
+def run_under(messenger: Any, model: Any, ambient: tuple = ()) -> Any:
     """Calls ``model()`` under ``messenger``, with the ``ambient`` ones inside it; nothing further out sees it."""
     entry = sys._getframe()
     frame = Frame(messenger, None, entry, engine=True)
@@ -221,7 +311,7 @@ def _settle(site: Site, frame: Frame | None) -> None:
         return
     rng = site.rng
     while rng is None and frame is not None:
-        rng = getattr(frame.messenger, "rng", None)
+        rng = frame.messenger.rng
         frame = frame.outer
     if rng is None:
         rng = Stream(check_seed(None))
@@ -243,7 +333,7 @@ def sample(
       The value: float, int or numpy array of ``distribution.shape`` (a JAX tracer when the model is being traced).
 
     Raises:
-      TypeError: ``distribution`` is none.
+      TypeError: ``distribution`` is not a distribution.
     """
     frame = _STACK.get()
     if not isinstance(distribution, Distribution):
@@ -273,7 +363,7 @@ def observe(
       The value used: the data, or in a prior run without data a draw from the distribution.
 
     Raises:
-      TypeError: ``distribution`` is none.
+      TypeError: ``distribution`` is not a distribution.
       ObservationError: the value is missing where an engine weighs it, NaN, or of another shape.
     """
     frame = _STACK.get()
@@ -374,7 +464,7 @@ def check_value(site: Site, value: Any) -> Any:
     kind = type(value)
     shape = site.distribution.shape
     if shape == ():
-        if kind is float or kind is int:
+        if kind is float or (kind is int and -LARGEST <= value <= LARGEST):
             if value == value:
                 return value
         elif kind is bool:
@@ -382,9 +472,9 @@ def check_value(site: Site, value: Any) -> Any:
     if is_tracer(value):
         return value
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ObservationError(site, f"the value {value!r} is not numeric.", "Give a number or an array.") from error
+        array = as_numbers(value)
+    except (TypeError, OverflowError) as error:
+        raise ObservationError(site, f"the value {reprlib.repr(value)} {error}.", _NOT_NUMBERS) from None
     if array.shape != shape:
         raise ObservationError(
             site,
@@ -392,7 +482,13 @@ def check_value(site: Site, value: Any) -> Any:
             "Give a value of the distribution's shape, or parameters of the data's shape.",
         )
     if np.isnan(array).any():
-        raise ObservationError(site, "the value is NaN.", "Leave missing data out of the model, or give the value.")
+        which = "the value is NaN" if shape == () else f"{int(np.isnan(array).sum())} elements of the value are NaN"
+        raise ObservationError(
+            site,
+            f"{which}.",
+            "Leave missing data out of the model, give the value, or let the observe stand only where there is one; a "
+            "simulator that fails for a part of its prior says so by ppl_jax.factor(-math.inf).",
+        )
     if shape == ():
         number = array.item()
         return int(number) if site.distribution.discrete and number.is_integer() else number

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from ppl_jax.errors import ParameterError
+from ppl_jax.distributions.numbers import as_numbers
+from ppl_jax.errors import ParameterError, ParameterTypeError
 
 
 class UniformSource(Protocol):
@@ -43,18 +44,21 @@ def as_parameter(value: Any) -> Any:
     kind = type(value)
     if kind is float:
         return value
-    if kind is int or kind is bool or kind is np.float64:
+    if kind is bool or kind is np.float64 or (kind is int and -LARGEST <= value <= LARGEST):
         return float(value)
     if kind is not np.ndarray and is_tracer(value):
         return value
-    try:
+    if kind is np.ndarray and value.dtype.kind in "fiub":
         array = np.array(value, dtype=np.float64)  # a copy: the caller may go on to change theirs
-    except TypeError:
-        if not _holds_tracer(value):
-            raise
+    elif _holds_tracer(value):
         import jax.numpy as jnp
 
         return jnp.asarray(value)
+    else:
+        try:
+            array = as_numbers(value)
+        except (TypeError, OverflowError) as error:
+            raise ParameterTypeError(value, str(error)) from None
     if array.ndim == 0:
         return array.item()
     array.setflags(write=False)

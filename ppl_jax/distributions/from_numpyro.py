@@ -266,7 +266,7 @@ def parse(recipe: str) -> Recipe:
     """The recipe that ``str`` gave.
 
     Raises:
-      PPLError: it is none, or names a class that the installed numpyro does not have.
+      PPLError: it is not a recipe, or names a class that the installed numpyro does not have.
     """
     from numpyro import distributions as npd
 

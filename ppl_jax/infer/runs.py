@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 import sys
 import warnings
 from collections import Counter
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.addresses import is_own
-from ppl_jax.distributions.base import is_tracer
+from ppl_jax.distributions.base import LARGEST, is_tracer
+from ppl_jax.distributions.numbers import as_numbers
 from ppl_jax.empirical import Empirical
 from ppl_jax.empirical.convergence import pareto_limit
 from ppl_jax.errors import (
@@ -89,12 +91,13 @@ def check_observations(observations: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def _numeric(name: str, value: Any) -> Any:
-    if type(value) in (int, float) or is_tracer(value):
+    if type(value) is float or is_tracer(value) or (type(value) is int and -LARGEST <= value <= LARGEST):
         return value
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"observations['{name}'] must be a number or a numeric array, got {value!r}.") from None
+        array = as_numbers(value)
+    except (TypeError, OverflowError) as error:
+        shown = reprlib.repr(value)
+        raise ValueError(f"observations['{name}'] must be a number or a numeric array: {shown} {error}.") from None
     return array.item() if array.ndim == 0 else array
 
 
