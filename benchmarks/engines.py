@@ -22,7 +22,6 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], dict[str, float], dict[str, float]]
     "HMM": (programs.hidden_markov, programs.HMM_DATA, programs.hidden_markov_means()),
 }
 KERNELS = {"random_walk_mh": "random_walk", "lightweight_mh": "lightweight"}
-SMC_COPIES = 10  # resampled particles are relatives: one in ten is counted as independent of the others
 
 
 def call(program: str, engine: str, backend: str, number: int, seed: int) -> ppl.Empirical:
@@ -52,8 +51,6 @@ def task(program: str, engine: str, backend: str, number: int, seed: int) -> dic
     posterior, took = workers.timed(lambda: run(number, seed))
     results = posterior.results
     error = results.standard_error
-    if engine == "smc":
-        error *= SMC_COPIES**0.5
     chain = engine in KERNELS or engine == "nuts"
     return {
         **took,

@@ -130,7 +130,8 @@ def test_importing_is_quick_and_leaves_jax_alone():
         ("smc(gum, GUM_DATA, 300)", ["300/300", "particle/s"]),
     ],
 )
-def test_progress_is_shown_unless_it_is_not_wanted(call, shown, capsys):
+def test_progress_is_shown_unless_it_is_not_wanted(call, shown, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     scope = {"gum": gum, "GUM_DATA": GUM_DATA, **{name: getattr(ppl, name) for name in ENGINES}}
     eval(call[:-1] + ", seed=1)", scope)
     bar = capsys.readouterr().err

@@ -210,7 +210,7 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
         if due():
             progress.advance(unreported, f"chain {chain + 1}, {accepted / (number + 1):.0%} accepted")
             unreported = 0
-    progress.advance(unreported)
+    progress.advance(unreported, f"chain {chain + 1}, {accepted / steps:.0%} accepted" if steps else "")
 
 
 def _accepts(answer: Answer, log_likelihood: float, rng: Stream | CountedStream) -> bool:
