@@ -27,22 +27,55 @@ _STARTS, _STEPS, _CHOICES = range(3)  # labels of a chain's families of streams
 
 
 class Scales:
-    """Random-walk scale of every address, adapted towards an acceptance rate (Robbins-Monro) during burn-in."""
+    """Random-walk scale of every address, adapted towards an acceptance rate (Robbins-Monro) during burn-in.
+
+    Where an execution has draws that are made afresh in every step (without control, or in a rejection scope), they
+    decide acceptance too, and a walk of any scale may fall short of the usual rate. There every fourth proposal of an
+    address moves by nothing, which tells the rate that the fresh draws alone allow, and the others are adapted to the
+    usual share of it. (The best rate of a walk with a noisy density is near the product: Sherlock, Thiery, Roberts and
+    Rosenthal, "On the efficiency of pseudo-marginal random walk Metropolis algorithms", Annals of Statistics 43, 2015.)
+
+    Attributes:
+      adapting: whether the chain is in its burn-in.
+    """
 
     def __init__(self) -> None:
+        self.adapting = True
         self._log_scales: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._still: dict[str, list[float]] = {}  # number of moves by nothing, and the sum of their acceptance
 
     def of(self, address: str) -> float:
         """The scale for proposals at this address."""
+        if self.adapting and self._moves_by_nothing(address):
+            return 0.0
         known = self._log_scales.get(address)
         return FIRST_SCALE if known is None else math.exp(known)
 
-    def learn(self, site: Site, acceptance: float) -> None:
-        """Takes the acceptance probability of a proposal at ``site`` into account."""
+    def _moves_by_nothing(self, address: str) -> bool:
+        return address in self._still and self._counts[address] % 4 == 3
+
+    def learn(self, site: Site, acceptance: float, nuisances: bool) -> None:
+        """Takes the acceptance probability of a proposal at ``site`` into account.
+
+        Args:
+          site: that was to move.
+          acceptance: in [0, 1].
+          nuisances: whether the execution has draws that are made afresh in every step.
+        """
         address = site.address
+        still = self._moves_by_nothing(address)
         count = self._counts[address] = self._counts.get(address, 0) + 1
+        if nuisances and address not in self._still:
+            self._still[address] = [1.0, 1.0]
+        if still:
+            self._still[address][0] += 1.0
+            self._still[address][1] += acceptance
+            return
         target = TARGET_SCALAR if site.distribution.shape == () else TARGET_VECTOR
+        if address in self._still:
+            number, total = self._still[address]
+            target *= total / number
         known = self._log_scales.get(address, math.log(FIRST_SCALE))
         self._log_scales[address] = min(known + (acceptance - target) / count**0.6, math.log(10.0))
 
@@ -94,7 +127,7 @@ class ByRows(ByStatements):
                 return self._step(state, scales, CountedStream(rng.seed, rng.index))
             except NotByRows:
                 trace, free, scoped = state.sites()
-                state = State(trace, free, state.keys, state.log_likelihood, scoped)
+                state = State(trace, free, state.keys, state.log_likelihood, scoped, state.nuisances)
         new, acceptance, chosen = step(self.settings, state, scales.of, rng)
         return None if new is None else self.adopted(new), acceptance, chosen
 
@@ -180,6 +213,7 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
     own: Iterable[Any] = (counted_streams if counted else streams)(derive_seed(seed, _STEPS), 0, steps)
     for number, rng in enumerate(own):
         after_burn_in = number - settings.burn_in + 1
+        scales.adapting = adapts and after_burn_in <= 0
         new = None
         if share and choose() < share:
             answer = yield Question(rng, gain, [] if gain is not None else way.seen(state))
@@ -190,7 +224,7 @@ def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, 
         elif state.keys:  # a network's execution may have none, and stays until the next one
             new, acceptance, chosen = way.step(state, scales, rng)
             if adapts and after_burn_in <= 0:
-                scales.learn(chosen, acceptance)
+                scales.learn(chosen, acceptance, state.nuisances)
             if new is not None:
                 gain = None
         if new is not None:

@@ -265,7 +265,9 @@ class SideBySide:
                 return None, 0.0  # a proposal of density zero, which is rejected
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
             free = execution.free
-            return State(trace, free, list(free), execution.log_weight, execution.scoped), execution.gain
+            nuisances = any(site.is_latent and (site.address, site.instance) not in free for site in trace.sites)
+            state = State(trace, free, list(free), execution.log_weight, execution.scoped, nuisances)
+            return state, execution.gain
 
         return Task(execution, run)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ppl_jax.distributions.layouts import rebuild
 from ppl_jax.infer.kernels import Kernel
+from ppl_jax.infer.other_choices import number_of_choices
 from ppl_jax.models import Record, Request, Reruns
 from ppl_jax.primitives import FACTOR, SAMPLE, TAG, Site, total_log_prob
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
@@ -81,6 +82,11 @@ class RowState(NamedTuple):
     keys: list[Key]
     terms: np.ndarray
     log_likelihood: float
+
+    @property
+    def nuisances(self) -> bool:
+        """Whether there are latents that cannot move, and are drawn afresh in every step."""
+        return self.plan.first_fresh < len(self.plan.keys)
 
     def site(self, key: Key) -> Site:
         """The site of this key."""
@@ -281,6 +287,9 @@ class _Proposed:
                     terms[place] = state.terms[earlier]
                     self._count(place, earlier, terms[place])
                     continue
+            carried = earlier is not None and old is not None and self.kept[earlier] and plan.is_free[place]
+            if carried and number_of_choices(old.distribution) != number_of_choices(site.distribution):  # type: ignore[union-attr]
+                raise NotByRows  # the value goes by a rule of its own
             terms[place] = self.steps._term(plan, place, row)
             self._count(place, earlier if old is not None and reusable(old, site) else None, terms[place])
         same_keys = len(plan.free) == len(state.keys) and set(plan.free_keys) == set(state.keys)

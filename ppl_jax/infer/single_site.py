@@ -16,6 +16,7 @@ from ppl_jax.errors import DegenerateWeightsError, NoLatentsError
 from ppl_jax.execution import Execution, execute
 from ppl_jax.handlers import reusable
 from ppl_jax.infer.kernels import FIRST_SCALE, Kernel
+from ppl_jax.infer.other_choices import carried_over, has_other_choices
 from ppl_jax.infer.runs import check_weights
 from ppl_jax.primitives import Site
 from ppl_jax.storage import TraceTable, TraceWriter
@@ -83,10 +84,11 @@ class Proposal(Proposed):
     """An execution that keeps the values of ``previous`` and moves the one at ``chosen``.
 
     ``log_ratio`` has the priors of kept and moved sites, new over old, and the kernel's correction; ``moved`` tells
-    whether the chosen site was met. With nothing chosen it is a chain's start, which is never given up.
+    whether the chosen site was met, ``nuisances`` whether there are draws that are made afresh in every step. With
+    nothing chosen it is a chain's start, which is never given up.
     """
 
-    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "previous", "scale", "scoped")
+    __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "nuisances", "previous", "scale", "scoped")
 
     def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: Key | None, scale: float):
         super().__init__(rng, settings.observations, True, settings.likelihood_importance)
@@ -98,6 +100,7 @@ class Proposal(Proposed):
         self.scoped = {}
         self.log_ratio = 0.0
         self.moved = False
+        self.nuisances = False
 
     def settle_latent(self, site: Site) -> None:
         """Keeps, moves or draws the value."""
@@ -111,6 +114,7 @@ class Proposal(Proposed):
                 site.value = site.distribution.sample(self.rng)
             if site.control:
                 self.scoped[site.address, site.instance] = site
+            self.nuisances = True
             return
         key = (site.address, site.instance)
         self.free[key] = site
@@ -118,6 +122,12 @@ class Proposal(Proposed):
         if old is None or not reusable(old, site):
             site.value = site.distribution.sample(self.rng)
         elif key != self.chosen:
+            if has_other_choices(old.distribution, site.distribution):
+                site.value, log_factor = carried_over(old.distribution, old.value, site.distribution, self.rng)
+                if log_factor == -math.inf:
+                    self.give_up()
+                self.log_ratio += log_factor
+                return
             site.value = old.value
             self.add_prior(site, old)
         elif site.distribution.numbers() == old.distribution.numbers():
@@ -150,6 +160,7 @@ class State(NamedTuple):
       free: its sites that can move, in their order; ``keys`` their keys, in the order in which they are numbered.
       log_likelihood: log density of all else that belongs to the target.
       scoped: controlled latents in rejection scopes, and perhaps others that were in rejected passes.
+      nuisances: whether it has latents that cannot move, and are drawn afresh in every step.
     """
 
     trace: Trace
@@ -157,6 +168,7 @@ class State(NamedTuple):
     keys: list[Key]
     log_likelihood: float
     scoped: Sites
+    nuisances: bool
 
     def seen(self) -> list[tuple[Site, bool]]:
         """The sites that a network sees, in their order, and whether it proposes there."""
@@ -194,7 +206,8 @@ def step(
         return None, acceptance, state.free[chosen]
     trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
     same_keys = len(free) == len(keys) and free.keys() == state.free.keys()
-    new = State(trace, free, keys if same_keys else list(free), execution.log_weight, execution.scoped)
+    keys = keys if same_keys else list(free)
+    new = State(trace, free, keys, execution.log_weight, execution.scoped, execution.nuisances)
     return new, acceptance, state.free[chosen]
 
 
@@ -216,7 +229,8 @@ def start(settings: Settings, seed: int) -> State:
         log_density = execution.log_weight + sum(site.log_prob for site in execution.free.values())
         if -math.inf < log_density < math.inf:
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)
-            return State(trace, execution.free, list(execution.free), execution.log_weight, execution.scoped)
+            free = execution.free
+            return State(trace, free, list(free), execution.log_weight, execution.scoped, execution.nuisances)
     start = f"None of {tries} starts drawn from the prior has" if given is None else "The initial trace does not have"
     try:
         check_weights(table_of(trace), np.array([log_density]))
