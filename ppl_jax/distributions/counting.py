@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import is_tracer, require
+from ppl_jax.distributions.base import holds, is_tracer
+from ppl_jax.errors import ParameterError
 
 
 def require_count(family: str, parameter: str, value: Any, most: float, written: str) -> None:
     """Raises ParameterError unless ``value`` is an integer in [0, ``most``] everywhere; ``written`` says the bound."""
     if type(value) is float:
-        if 0.0 <= value <= most and value.is_integer():
-            return
-        require(False, family, parameter, value, f"an integer in [0, {written}]")
-    elif not is_tracer(value):
+        whole: Any = 0.0 <= value <= most and value.is_integer()
+    elif is_tracer(value):
+        return
+    else:
         whole = (value >= 0.0) & (value <= most) & (value == np.floor(value))
-        require(whole, family, parameter, value, f"an integer in [0, {written}]")
+    if not holds(whole):
+        raise ParameterError(family, parameter, value, f"an integer in [0, {written}]")
 
 
 def draw_log_concave(

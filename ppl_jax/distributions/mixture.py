@@ -10,6 +10,7 @@ import numpy as np
 
 from ppl_jax.distributions.base import Distribution, UniformSource, is_tracer, require
 from ppl_jax.distributions.categorical import Categorical
+from ppl_jax.errors import ParameterError
 
 
 class Mixture(Distribution):
@@ -24,7 +25,8 @@ class Mixture(Distribution):
         scalar = self._choice.shape == () and all(c.shape == () for c in self.components)
         require(scalar, "Mixture", "components", components, "scalar distributions with a vector of probs")
         count = self._choice.support[1] + 1
-        require(len(self.components) == count, "Mixture", "components", components, f"{count} in number, as probs")
+        if len(self.components) != count:
+            raise ParameterError("Mixture", "components", components, f"{count} in number, as probs")
         kinds = {component.discrete for component in self.components}
         require(len(kinds) == 1, "Mixture", "components", components, "all discrete or all continuous")
         self.discrete = kinds.pop()

@@ -18,6 +18,7 @@ from ppl_jax.distributions.base import (
     require_finite,
 )
 from ppl_jax.distributions.normal import HALF_LOG_2PI, standard_normal_quantile
+from ppl_jax.errors import ParameterError
 
 _SMALL = 16  # up to this dimension, a solve by plain Python floats is quicker than a call of LAPACK
 
@@ -40,7 +41,8 @@ class MultivariateNormal(Distribution):
         loc, scale_tril = as_parameter(loc), as_parameter(scale_tril)
         require(np.ndim(loc) == 1, "MultivariateNormal", "loc", loc, "a vector")
         d = loc.shape[0]
-        require(np.shape(scale_tril) == (d, d), "MultivariateNormal", "scale_tril", scale_tril, f"of shape {(d, d)}")
+        if np.shape(scale_tril) != (d, d):
+            raise ParameterError("MultivariateNormal", "scale_tril", scale_tril, f"of shape {(d, d)}")
         require_finite("MultivariateNormal", "loc", loc)
         if not is_tracer(scale_tril):
             valid = bool(

@@ -11,11 +11,12 @@ from ppl_jax.distributions.base import (
     LARGEST,
     Elementwise,
     as_parameter,
+    holds,
     is_tracer,
-    require,
     require_below,
     require_finite,
 )
+from ppl_jax.errors import ParameterError
 
 
 class Uniform(Elementwise):
@@ -34,9 +35,8 @@ class Uniform(Elementwise):
         self.low, self.high = low, high
         self._broadcast(low, high)
         require_below("Uniform", low, high)
-        if not (is_tracer(low) or is_tracer(high)):
-            narrow = 0.5 * high - 0.5 * low < 0.5 * LARGEST
-            require(narrow, "Uniform", "high", high, f"within {LARGEST:.3g} (float64's range) of low = {low!r}")
+        if not (is_tracer(low) or is_tracer(high) or holds(0.5 * high - 0.5 * low < 0.5 * LARGEST)):
+            raise ParameterError("Uniform", "high", high, f"within {LARGEST:.3g} (float64's range) of low = {low!r}")
 
     @staticmethod
     def _draw(uniform: Any, low: float, high: float) -> float:

@@ -240,3 +240,32 @@ def test_categorical_probs_are_normalised():
     assert d.Categorical([0.2, 0.3, 0.5]).numbers() == [0.2, 0.3, 0.5]
     assert d.Categorical(np.ones((2, 4))).probs.tolist() == [[0.25] * 4] * 2
     assert d.Categorical([True, False]).probs.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("family", sorted({family for family, _ in CASES}, key=lambda family: family.__name__))
+def test_no_text_is_made_of_parameters_that_are_fine(family):
+    """Printing 600 numbers takes a hundred times as long as checking them."""
+
+    def printed(number):
+        raise AssertionError("a parameter was printed")
+
+    parameters = [np.full(600, number) for number in next(p for f, p in CASES if f is family)]
+    with np.printoptions(formatter={"all": printed}):
+        distribution = family(*parameters)
+        distribution.log_prob(distribution.sample(Stream(1)))
+        with pytest.raises(AssertionError, match="was printed"):
+            repr(distribution)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: d.Uniform(np.array([0.0, 2.0]), 1.0), r"'high' must be above low = array\(\[0\., 2\.\]\), got 1\.0"),
+        (lambda: d.Uniform(-1.7e308, np.array([1.7e308])), "within 1.8e[+]308 .* of low = -1.7e[+]308"),
+        (lambda: d.TruncatedNormal(0.0, 1.0, 0.0, np.array([1.0, 0.0])), r"above low = 0\.0, got array"),
+        (lambda: d.Binomial(np.array([3.0, 2.5]), 0.5), r"an integer in \[0, 2\*\*53\], got array\(\[3\. , 2\.5\]\)"),
+    ],
+)
+def test_what_is_wrong_is_printed(make, text):
+    with pytest.raises(ParameterError, match=text):
+        make()
