@@ -1,7 +1,20 @@
 """Bayesian inference in simulators: probabilistic programs as plain Python functions, and the engines that invert them.
 
-The public API is what this file names; ``ppl_jax.distributions``, ``ppl_jax.handlers``, ``ppl_jax.diagnostics`` and
-``ppl_jax.data`` are the modules that users import besides it.
+A model is a function that draws by ``sample`` and compares with data by ``observe``; an engine gives its posterior:
+
+>>> import ppl_jax as ppl
+>>> import ppl_jax.distributions as dist
+>>> def decay():
+...     energy = ppl.sample(dist.Normal(5.0, 2.0), name="energy")
+...     ppl.observe(dist.Normal(energy, 1.5), name="cell")
+>>> posterior = ppl.importance_sampling(decay, {"cell": 7.1}, num_traces=2000, seed=0, progress=False)
+>>> round(posterior.map("energy").mean)
+6
+
+The engines are ``prior``, ``importance_sampling``, ``metropolis_hastings``, ``nuts`` and ``smc``; ``train`` makes a
+network that proposes what explains the data; ``RemoteModel`` is a simulator in another process and language as a model.
+Each has its own help, such as ``help(ppl.smc)``. The public API is what this file names; ``ppl_jax.distributions``,
+``ppl_jax.handlers``, ``ppl_jax.diagnostics`` and ``ppl_jax.data`` are the modules that users import besides it.
 """
 
 from importlib import import_module

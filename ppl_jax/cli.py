@@ -16,16 +16,30 @@ from ppl_jax import __version__
 from ppl_jax.data import DatasetInfo, merge_datasets, open_dataset, verify_dataset
 from ppl_jax.errors import PPLError
 
+_EXAMPLES = """examples:
+  ppl-jax dataset info traces/              what a dataset holds
+  ppl-jax dataset merge all/ run1/ run2/    one dataset of the shards of others
+  ppl-jax dataset verify traces/            reads every byte
+
+Models are programs in Python: import ppl_jax, and see help(ppl_jax)."""
 _TYPES_SHOWN = 10
 _ADDRESSES_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; gives its exit status: 0, 1 if something is damaged, 2 if it cannot be done."""
-    parser = argparse.ArgumentParser(prog="ppl-jax", description="Bayesian inference in simulators.")
+    parser = argparse.ArgumentParser(
+        prog="ppl-jax",
+        description="Bayesian inference in simulators: what can be done to files without a program.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"ppl-jax {__version__}")
-    rooms = parser.add_subparsers(metavar="ROOM", required=True)
-    dataset = rooms.add_parser("dataset", help="datasets of traces").add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(run=lambda parsed: _help(parser))
+    rooms = parser.add_subparsers(metavar="WHAT", title="what to work on")
+    of_datasets = rooms.add_parser("dataset", help="datasets of traces: info, merge, verify")
+    of_datasets.set_defaults(run=lambda parsed: _help(of_datasets))
+    dataset = of_datasets.add_subparsers(metavar="COMMAND", title="commands")
 
     info = dataset.add_parser("info", help="what a dataset holds")
     info.add_argument("path", type=Path)
@@ -49,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PPLError as error:
         print(f"ppl-jax: {error}", file=sys.stderr)
         return 2
+
+
+def _help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

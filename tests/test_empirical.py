@@ -458,3 +458,42 @@ def test_samples_are_not_asked_for_by_name():
     for method in (run.expectation, run.filter):
         with pytest.raises(TypeError, match="needs a function of a value, got 'mu'"):
             method("mu")
+
+
+# -- several quantities at once ----------------------------------------------------------------------------------------
+
+
+def pair():
+    a = ppl.sample(dist.Normal(0.0, 1.0), name="a")
+    b = ppl.sample(dist.Normal(np.array([a, -a]), 1.0), name="b")
+    ppl.observe(dist.Normal(b, 1.0), name="y")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return ppl.importance_sampling(pair, {"y": np.array([0.5, 0.5])}, 500, seed=1, progress=False)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "variance", "stddev", "median", "standard_error"])
+def test_statistics_of_several_names_and_of_tuples_are_those_of_each(pairs, statistic):
+    one, other = (getattr(pairs.map(name), statistic) for name in "ab")
+    by_name = getattr(pairs.map(["a", "b"]), statistic)
+    assert by_name.keys() == {"a", "b"} and by_name["a"] == one and np.array_equal(by_name["b"], other)
+    as_tuple = getattr(pairs.map(lambda trace: (trace["a"], trace["b"])), statistic)
+    assert as_tuple[0] == one and np.array_equal(as_tuple[1], other)
+
+
+def test_quantiles_of_several_names(pairs):
+    found = pairs.map(["a", "b"]).quantile([0.1, 0.9])
+    assert np.array_equal(found["a"], pairs.map("a").quantile([0.1, 0.9])) and found["b"].shape == (2, 2)
+    with pytest.raises(KeyError, match="no site named 'c'"):
+        pairs.map(["a", "c"])
+    mixed = Empirical([{"a": 1.0}, {"b": 2.0}])
+    with pytest.raises(PPLError, match="needs values that are all real numbers"):
+        mixed.mean  # noqa: B018
+
+
+def test_chains_may_be_called():
+    samples = Empirical(np.arange(10.0), num_chains=2)
+    assert [list(chain) for chain in samples.chains()] == [list(chain) for chain in samples.chains]
+    assert len(samples.chains) == 2 and isinstance(samples.chains, list)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import log, nan, sqrt
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -186,6 +187,17 @@ class Empirical(Sequence[Any]):
 
     # -- statistics ------------------------------------------------------------------------------------------------
 
+    def _of_parts(self, statistic: Callable[[Empirical], Any]) -> Any:
+        """A statistic of every part of values that are all dicts of the same keys, or tuples of one length; or None."""
+        if not isinstance(self.values, list) or not self.values:
+            return None
+        first = self.values[0]
+        if type(first) is dict and all(type(value) is dict and value.keys() == first.keys() for value in self.values):
+            return {key: statistic(self.map(itemgetter(key))) for key in first}
+        if isinstance(first, tuple) and all(isinstance(v, tuple) and len(v) == len(first) for v in self.values):
+            return tuple(statistic(self.map(itemgetter(k))) for k in range(len(first)))
+        return None
+
     def _numbers(self, statistic: str) -> np.ndarray:
         """The values, if they are real numbers."""
         if isinstance(self.values, np.ndarray) and self.values.dtype.kind in "fiub":
@@ -202,22 +214,34 @@ class Empirical(Sequence[Any]):
 
     @property
     def mean(self) -> Any:
-        """Weighted mean: a float, or an array of the shape of one value."""
+        """Weighted mean: a float, or an array of the shape of one value; of dicts or tuples that of each part."""
+        parts = self._of_parts(lambda part: part.mean)
+        if parts is not None:
+            return parts
         return _plain(statistics.weighted_mean(self._numbers("mean"), self.weights))
 
     @property
     def variance(self) -> Any:
         """Weighted variance, elementwise, sum of w (x - mean)^2 (not bias-corrected)."""
+        parts = self._of_parts(lambda part: part.variance)
+        if parts is not None:
+            return parts
         return _plain(statistics.weighted_variance(self._numbers("variance"), self.weights))
 
     @property
     def stddev(self) -> Any:
         """Square root of the variance."""
+        parts = self._of_parts(lambda part: part.stddev)
+        if parts is not None:
+            return parts
         return _plain(np.sqrt(statistics.weighted_variance(self._numbers("stddev"), self.weights)))
 
     @property
     def median(self) -> Any:
         """The quantile at 0.5."""
+        parts = self._of_parts(lambda part: part.median)
+        if parts is not None:
+            return parts
         return _plain(statistics.quantile(self._numbers("median"), self.weights, np.array(0.5)))
 
     @property
@@ -242,6 +266,9 @@ class Empirical(Sequence[Any]):
         ``resample``) count as one (Lee & Whiteley 2018). Elsewhere they may be correlated, and it comes from their
         autocovariances. NaN where all descend from one draw: nothing is known then.
         """
+        parts = self._of_parts(lambda part: part.standard_error)
+        if parts is not None:
+            return parts
         values = self._numbers("standard_error")
         if self.families is not None and not self.is_chain:
             return _plain(statistics.family_standard_error(values, self.weights, self.families))
@@ -264,6 +291,9 @@ class Empirical(Sequence[Any]):
         probabilities = np.asarray(q, dtype=np.float64)
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
             raise PPLError(f"A quantile is asked for at probabilities in [0, 1], got {q!r}.")
+        parts = self._of_parts(lambda part: part.quantile(q))
+        if parts is not None:
+            return parts
         return _plain(statistics.quantile(self._numbers("quantile"), self.weights, probabilities))
 
     def expectation(self, function: Callable[[Any], Any]) -> Any:
@@ -277,14 +307,19 @@ class Empirical(Sequence[Any]):
 
     # -- other values, same weights --------------------------------------------------------------------------------
 
-    def map(self, function: Callable[[Any], Any] | str | tuple[str, int]) -> Empirical:
+    def map(self, function: Callable[[Any], Any] | str | tuple[str, int] | list[str]) -> Empirical:
         """The Empirical of ``function(value)``: over an array where the results are numbers of one shape.
 
         Args:
-          function: of a value; or the name of a site of traces, or (name, occurrence), which reads the whole column.
+          function: of a value; or the name of a site of traces, or (name, occurrence), which reads the whole column; or
+            a list of names, which gives dicts by name. Statistics of dicts, and of tuples, are those of each part.
         """
-        if isinstance(function, (str, tuple)):
-            mapped: Any = self._column(function)
+        mapped: Any
+        if isinstance(function, list):
+            columns = [self._column(name) for name in function]
+            mapped = [dict(zip(function, row, strict=True)) for row in zip(*columns, strict=True)]
+        elif isinstance(function, (str, tuple)):
+            mapped = self._column(function)
         else:
             _check_function("map", function, "or the name of a site, ")
             mapped = [function(value) for value in self]
@@ -340,9 +375,9 @@ class Empirical(Sequence[Any]):
         return [slice(low, high) for low, high in zip([0, *ends[:-1]], ends, strict=True)]
 
     @property
-    def chains(self) -> list[Empirical]:
-        """The Markov chains, one Empirical each."""
-        return [self[chain] for chain in self.chain_slices()]
+    def chains(self) -> Chains:
+        """The Markov chains, one Empirical each; ``posterior.chains()`` is the same."""
+        return Chains(self[chain] for chain in self.chain_slices())
 
     def thin(self, step: int) -> Empirical:
         """Every ``step``-th sample of each chain, beginning with the first."""
@@ -492,6 +527,13 @@ class Empirical(Sequence[Any]):
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values[0].size <= 8:
             parts.append(f"mean={self.mean}")
         return f"Empirical({', '.join(parts)})"
+
+
+class Chains(list[Empirical]):
+    """The Markov chains of a posterior; called as if it were a method, it gives itself."""
+
+    def __call__(self) -> Chains:
+        return self
 
 
 def _check_function(method: str, function: Any, alternative: str = "") -> None:
