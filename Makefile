@@ -11,8 +11,10 @@ BIN    := $(VENV)/bin
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard ppl_jax/__init__.py ppx/__init__.py))
 LINTED   := $(PACKAGES) $(wildcard tests benchmarks examples)
 
-# The environment is refreshed when pyproject.toml changes, or a package appears (editable installs list packages).
-STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml; echo $(PACKAGES); } | cksum | cut -d' ' -f1)
+# The environment is refreshed when pyproject.toml or what is compiled changes, or a package appears (editable installs
+# list packages).
+COMPILED := setup.py $(wildcard ppl_jax/distributions/*.c ppx/cpp/core/samplers.c ppx/cpp/core/random.[ch])
+STAMP := $(VENV)/.installed-$(shell { cat pyproject.toml $(COMPILED); echo $(PACKAGES); } | cksum | cut -d' ' -f1)
 
 CPP_PREFIX := $(CURDIR)/build/prefix
 
@@ -41,6 +43,7 @@ command -v flatc : flatbuffers-compiler
 echo '#include <zmq.h>' | c++ -E -x c++ - : libzmq3-dev
 echo '#include <flatbuffers/base.h>' | c++ -E -x c++ - : libflatbuffers-dev
 test -x $(BIN)/python || $(PYTHON) -c 'import venv, ensurepip' : python3-venv
+$(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_paths()["include"] + "/Python.h")' : python3-dev optional
 command -v gfortran : gfortran optional
 command -v pkg-config : pkgconf optional
 echo '#include <xtensor/xarray.hpp>' | c++ -E -x c++ - : libxtensor-dev optional

@@ -12,8 +12,10 @@ Every host sampler in :mod:`ppl_jax.distributions` is an explicit algorithm over
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterator
-from inspect import GEN_CREATED, getgeneratorstate
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -69,35 +71,21 @@ def _few_uniforms(seed: int, index: int, first_block: int, num_blocks: int) -> l
     return found
 
 
-def _continue(seed: int, index: int, first: list[float] | None) -> Generator[Any, int | None, None]:
-    """Uniforms one by one; sent a number, an array of so many."""
-    block, size = 0, PREFETCHED_BLOCKS
+def _chunks(seed: int, index: int, place: list[Any]) -> Iterator[Iterator[float]]:
+    """The stream in pieces of growing size.
+
+    ``place``: what is left of the present piece, where in the stream it ends, and how many blocks the next one has.
+    """
+    if place[1]:
+        yield place[0]
     where = np.array([index], dtype=np.uint64)
-    ready = first
     while True:
-        if ready is None:
-            ready = uniforms(seed, where, block, size)[0].tolist()
-            size = min(4 * size, 2048)
-        block += len(ready) // 2
-        at = 0
-        for value in ready:
-            at += 1
-            wanted = yield value
-            if wanted is not None:
-                break
-        else:
-            ready = None
-            continue
-        rest = ready[at:]
-        while wanted is not None:
-            if len(rest) < wanted:
-                more = -(-(wanted - len(rest)) // 2)
-                rest = np.concatenate([rest, uniforms(seed, where, block, more)[0]])
-                block += more
-            taken, rest = np.asarray(rest[:wanted], dtype=np.float64), rest[wanted:]
-            wanted = yield taken
-        ready = None if len(rest) == 0 else list(map(float, rest))
-        block -= 0 if ready is None else len(ready) // 2
+        _, start, size = place
+        block, odd = divmod(start, 2)
+        small = size < PREFETCHED_BLOCKS
+        chunk = _few_uniforms(seed, index, block, size) if small else uniforms(seed, where, block, size)[0].tolist()
+        place[:] = iter(chunk[odd:]), 2 * (block + size), min(4 * size, 2048)
+        yield place[0]
 
 
 class Stream:
@@ -107,22 +95,30 @@ class Stream:
     stream can stand wherever ``random.Random`` or ``numpy.random.Generator`` is asked only for uniforms.
     """
 
-    __slots__ = ("_uniforms", "index", "random", "seed")
+    __slots__ = ("_place", "index", "random", "seed")
+    _place: list[Any]  # see _chunks
 
     def __init__(self, seed: int, index: int = 0, _first: list[float] | None = None):
         self.seed = seed
         self.index = index
-        self._uniforms = _continue(seed, index, _first)
-        self.random = self._uniforms.__next__
+        first = _first or []
+        self._place = [iter(first), len(first), PREFETCHED_BLOCKS]
+        self.random = chain.from_iterable(_chunks(seed, index, self._place)).__next__
 
-    def block(self, count: int) -> np.ndarray:
-        """The next ``count`` uniforms, float64 (count,): what ``random`` would give in so many calls."""
-        if count == 0:
-            return np.empty(0)
-        if getgeneratorstate(self._uniforms) != GEN_CREATED:
-            return self._uniforms.send(count)
-        first = self.random()  # a generator that has not begun takes nothing
-        return np.concatenate([[first], self._uniforms.send(count - 1)]) if count > 1 else np.array([first])
+    @property
+    def position(self) -> int:
+        """How many uniforms of the stream are used."""
+        return self._place[1] - length_hint(self._place[0])
+
+    def move_to(self, position: int) -> None:
+        """Goes to another place of the stream."""
+        left, end, _ = self._place
+        ahead = position - self.position
+        if 0 <= ahead <= end - self.position:
+            next(islice(left, ahead, ahead), None)
+        else:
+            deque(left, maxlen=0)  # so that `random` asks for the piece that starts there
+            self._place[1:] = position, FEW_BLOCKS
 
     def __repr__(self) -> str:
         return f"Stream(seed={self.seed}, index={self.index})"
@@ -157,19 +153,6 @@ class CountedStream:
         at = self._at
         self._at = at + 1
         return self._buffer[at]
-
-    def block(self, count: int) -> np.ndarray:
-        """The next ``count`` uniforms, float64 (count,): what ``random`` would give in so many calls."""
-        first = self._buffer[self._at : self._at + count]
-        self._at += len(first)
-        missing = count - len(first)
-        if not missing:
-            return np.array(first)
-        start, odd = divmod(self.position, 2)
-        where = np.array([self.index], dtype=np.uint64)
-        more = uniforms(self.seed, where, start, -(-(missing + odd) // 2))[0][odd : odd + missing]
-        self.move_to(self.position + missing)
-        return np.concatenate([first, more])
 
     def move_to(self, position: int) -> None:
         """Goes to another place of the stream."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ppl_jax.streams import Stream, check_seed, derive_seed, philox, streams, uniforms
+from ppl_jax.streams import CountedStream, Stream, check_seed, counted_streams, derive_seed, philox, streams, uniforms
 
 ALL = 0xFFFFFFFF
 #: counter, key, output: the known-answer vectors of Random123, the authors' implementation (kat_vectors).
@@ -73,3 +73,21 @@ def test_seeds_of_numpy_and_none():
     assert check_seed(2**64 - 1) == 2**64 - 1
     assert check_seed(None) != check_seed(None)
     assert repr(Stream(1, 2)) == "Stream(seed=1, index=2)"
+
+
+@pytest.mark.parametrize("kind", [Stream, CountedStream])
+def test_streams_say_where_they_are_and_go_elsewhere(kind):
+    """Within what is known already, to the end of it, beyond it, back, and before anything was asked for."""
+    expected = uniforms(5, np.array([9], np.uint64), 0, 5000)[0].tolist()
+    stream, fresh = kind(5, 9), kind(5, 9)
+    from_batch = next((streams if kind is Stream else counted_streams)(5, 9, 10))
+    many = (0, 1, 3, 16, 16, 17, 80, 2001, 2, 9998, 7)
+    for one, moves in ((stream, many), (fresh, (5, 4)), (from_batch, (16, 7, 40))):
+        assert one.position == 0
+        for position in moves:
+            one.move_to(position)
+            assert one.position == position
+            count = min(position % 3, 10_000 - position)
+            assert [one.random() for _ in range(count)] == expected[position : position + count]
+            assert one.position == position + count
+    assert [stream.random() for _ in range(2000)] == expected[stream.position - 2000 : stream.position]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from ppl_jax.distributions import arrays
 from ppl_jax.distributions.numbers import as_numbers
 from ppl_jax.errors import ParameterError, ParameterTypeError
 
@@ -128,17 +128,6 @@ def require_below(family: str, low: Any, high: Any) -> None:
         raise ParameterError(family, "high", high, f"above low = {low!r}")
 
 
-def block_of(rng: UniformSource, count: int) -> np.ndarray:
-    """The next ``count`` uniforms, float64 (count,)."""
-    block = getattr(rng, "block", None)
-    return block(count) if block is not None else np.array([rng.random() for _ in range(count)], dtype=np.float64)
-
-
-def mapped(function: Callable[[float], float], values: np.ndarray) -> np.ndarray:
-    """A function of ``math`` of every element of a flat array: its bits are those of scalars, which numpy's are not."""
-    return np.fromiter(map(function, values.tolist()), np.float64, len(values))
-
-
 class Distribution:
     """Base class. Instances are immutable values; equality is by family and parameters.
 
@@ -243,19 +232,22 @@ class Elementwise(Distribution):
     """A distribution over scalars whose parameters broadcast to an array of independent values.
 
     A family gives the three static methods below for one element and for arrays; this class chooses between them.
-    ``_draw`` and ``_log_density`` get Python floats and use ``math`` only; ``_log_densities`` gets arrays. A family
-    that needs one uniform a draw may have ``_draws`` too, which makes of an array of uniforms what ``_draw`` makes of
-    each, to the bit: numpy's logarithms are not ``math``'s in the last digit, so that it takes these (:func:`mapped`).
+    ``_draw`` and ``_log_density`` get Python floats and use ``math`` only; ``_log_densities`` gets arrays.
     ``_floats`` holds the parameters in order where all are Python floats, and is None else.
     """
 
     __slots__ = ("_floats",)
     _floats: tuple[float, ...] | None
+    _compiled: ClassVar[int | None] = None  # the number of the family among the compiled samplers
 
     _draw: Any  # (uniform, *parameters) -> float or int
     _log_density: Any  # (value, *parameters) -> float
     _log_densities: Any  # (value, *parameters) -> array
-    _draws: ClassVar[Any] = None  # (uniforms, *parameters) -> array, all flat; parameters are arrays or floats
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        ours = cls.__module__.startswith("ppl_jax.distributions.")  # a user's class may have the name of one of ours
+        cls._compiled = arrays.FAMILIES.get(cls.__name__) if ours else None
 
     def layout(self) -> tuple:
         return super().layout() if self._floats is None else (type(self).__name__, *((),) * len(self._floats))
@@ -270,10 +262,14 @@ class Elementwise(Distribution):
         floats = self._floats
         if floats is not None:
             return self._draw(rng.random, *floats)
-        if self._draws is not None:
-            values = self._values()
-            flat = [value if type(value) is float else np.broadcast_to(value, self.shape).ravel() for value in values]
-            return self._draws(block_of(rng, math.prod(self.shape)), *flat).reshape(self.shape)
+        if self._compiled is not None:
+            values = arrays.draw_elements(rng, self._compiled, self.shape, self._values())
+            if values is not None:
+                return values.astype(np.int64) if self.discrete else values
+        return self._draw_each(rng)
+
+    def _draw_each(self, rng: UniformSource) -> np.ndarray:
+        """An array of draws, one after the other."""
         columns = [np.broadcast_to(value, self.shape).ravel().tolist() for value in self._values()]
         draws = [self._draw(rng.random, *element) for element in zip(*columns, strict=True)]
         return np.array(draws, dtype=np.int64 if self.discrete else np.float64).reshape(self.shape)

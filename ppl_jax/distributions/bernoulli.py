@@ -52,10 +52,6 @@ class Bernoulli(Elementwise):
         return 1 if uniform() < probs else 0
 
     @staticmethod
-    def _draws(uniforms: np.ndarray, probs: Any) -> np.ndarray:
-        return (uniforms < probs).astype(np.int64)
-
-    @staticmethod
     def _log_density(value: float, probs: float) -> float:
         if value == 1.0:
             return math.log(probs) if probs > 0.0 else -math.inf

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ppl_jax.distributions import log_odds
+from ppl_jax.distributions.arrays import draw_categories
 from ppl_jax.distributions.base import Distribution, UniformSource, as_parameter, is_tracer
 from ppl_jax.errors import ParameterError
 
@@ -93,6 +94,13 @@ class Categorical(Distribution):
     def sample(self, rng: UniformSource) -> Any:
         if self._row is not None:
             return _draw(rng.random(), self._sums)
+        values = draw_categories(rng, self._sums)
+        if values is not None:
+            return values.astype(np.int64)
+        return self._draw_each(rng)
+
+    def _draw_each(self, rng: UniformSource) -> np.ndarray:
+        """An array of draws, one after the other."""
         rows = self._sums.reshape(-1, self._sums.shape[-1])
         return np.array([_draw(rng.random(), row) for row in rows], dtype=np.int64).reshape(self.shape)
 

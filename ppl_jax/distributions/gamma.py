@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
-from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, mapped, require_positive
+from ppl_jax.distributions.base import LARGEST, SMALLEST, Elementwise, as_parameter, require_positive
 from ppl_jax.distributions.normal import standard_normal_quantile
 
 
@@ -101,10 +101,6 @@ class Exponential(Elementwise):
     @staticmethod
     def _draw(uniform: Any, rate: float) -> float:
         return min(-math.log(uniform()) / rate, LARGEST)
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, rate: Any) -> np.ndarray:
-        return np.minimum(-mapped(math.log, uniforms) / rate, LARGEST)
 
     @staticmethod
     def _log_density(value: float, rate: float) -> float:

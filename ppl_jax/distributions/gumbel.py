@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, mapped, require_finite, require_positive
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
 
 _EULER = 0.5772156649015329
 _STEEPEST = -700.0  # standardised values below have no density: exp(700) is the whole exponent
@@ -29,10 +29,6 @@ class Gumbel(Elementwise):
     @staticmethod
     def _draw(uniform: Any, loc: float, scale: float) -> float:
         return loc - scale * math.log(-math.log(uniform()))
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, loc: Any, scale: Any) -> np.ndarray:
-        return loc - scale * mapped(math.log, -mapped(math.log, uniforms))
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:

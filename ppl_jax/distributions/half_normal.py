@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import LARGEST, Elementwise, as_parameter, mapped, require_positive
+from ppl_jax.distributions.base import LARGEST, Elementwise, as_parameter, require_positive
 from ppl_jax.distributions.normal import standard_normal_quantile
 
 _HALF_LOG_HALF_PI = 0.5 * math.log(0.5 * math.pi)
@@ -28,10 +28,6 @@ class HalfNormal(Elementwise):
     @staticmethod
     def _draw(uniform: Any, scale: float) -> float:
         return min(scale * abs(standard_normal_quantile(uniform())), LARGEST)
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, scale: Any) -> np.ndarray:
-        return np.minimum(scale * np.abs(mapped(standard_normal_quantile, uniforms)), LARGEST)
 
     @staticmethod
     def _log_density(value: float, scale: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, mapped, require_finite, require_positive
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
 
 _LOG_2 = math.log(2.0)
 
@@ -29,12 +29,6 @@ class Laplace(Elementwise):
     def _draw(uniform: Any, loc: float, scale: float) -> float:
         u = uniform()
         return loc + scale * math.log(2.0 * u) if u < 0.5 else loc - scale * math.log(2.0 * (1.0 - u))
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, loc: Any, scale: Any) -> np.ndarray:
-        low = uniforms < 0.5
-        away = scale * mapped(math.log, 2.0 * np.where(low, uniforms, 1.0 - uniforms))
-        return np.where(low, loc + away, loc - away)
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:

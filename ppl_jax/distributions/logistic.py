@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import Elementwise, as_parameter, mapped, require_finite, require_positive
+from ppl_jax.distributions.base import Elementwise, as_parameter, require_finite, require_positive
 
 
 class Logistic(Elementwise):
@@ -27,10 +27,6 @@ class Logistic(Elementwise):
     def _draw(uniform: Any, loc: float, scale: float) -> float:
         u = uniform()
         return loc + scale * (math.log(u) - math.log1p(-u))
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, loc: Any, scale: Any) -> np.ndarray:
-        return loc + scale * (mapped(math.log, uniforms) - mapped(math.log1p, -uniforms))
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:

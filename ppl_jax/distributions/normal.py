@@ -12,7 +12,6 @@ from ppl_jax.distributions.base import (
     Elementwise,
     UniformSource,
     as_parameter,
-    mapped,
     require_finite,
     require_positive,
 )
@@ -43,10 +42,6 @@ class Normal(Elementwise):
     @staticmethod
     def _draw(uniform: Any, loc: float, scale: float) -> float:
         return loc + scale * standard_normal_quantile(uniform())
-
-    @staticmethod
-    def _draws(uniforms: np.ndarray, loc: Any, scale: Any) -> np.ndarray:
-        return loc + scale * mapped(standard_normal_quantile, uniforms)
 
     @staticmethod
     def _log_density(value: float, loc: float, scale: float) -> float:

@@ -43,10 +43,6 @@ class Uniform(Elementwise):
         return low + (high - low) * uniform()
 
     @staticmethod
-    def _draws(uniforms: np.ndarray, low: Any, high: Any) -> np.ndarray:
-        return low + (high - low) * uniforms
-
-    @staticmethod
     def _log_density(value: float, low: float, high: float) -> float:
         return -math.log(high - low) if low <= value <= high else -math.inf
 

@@ -1,0 +1,6 @@
+from typing import Any
+
+FAMILIES: dict[str, int]
+
+def elements(family: int, seed: int, index: int, position: int, values: Any, *parameters: Any) -> int: ...
+def categories(seed: int, index: int, position: int, values: Any, sums: Any) -> int: ...
