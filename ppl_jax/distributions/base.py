@@ -74,9 +74,9 @@ def holds(condition: Any) -> bool:
     """Whether ``condition`` (a bool or a boolean array) holds everywhere. Tracers, of which nothing is known, pass."""
     if type(condition) is bool:
         return condition
-    if type(condition) is not np.ndarray and is_tracer(condition):
-        return True
-    return bool(np.all(condition))
+    if type(condition) is np.ndarray:
+        return bool(condition.all())
+    return is_tracer(condition) or bool(np.all(condition))
 
 
 def require(condition: Any, family: str, parameter: str, value: Any, expected: str) -> None:
@@ -110,7 +110,7 @@ def require_positive(family: str, parameter: str, value: Any) -> None:
     if type(value) is float and 0.0 < value < math.inf:
         return
     if not is_tracer(value):
-        require(np.isfinite(value) & np.greater(value, 0.0), family, parameter, value, "positive and finite")
+        require((value > 0.0) & (value < np.inf), family, parameter, value, "positive and finite")
 
 
 def require_probability(family: str, parameter: str, value: Any) -> None:

@@ -76,7 +76,8 @@ class Categorical(Distribution):
         total = sums[..., -1:]
         if not ((array >= 0.0).all() and (total > 0.0).all() and (total < np.inf).all()):
             _refuse(given)
-        normalised = np.where(np.abs(total - 1.0) < _ROUNDING, array, array / total)
+        exact = np.abs(total - 1.0) < _ROUNDING
+        normalised = array if exact.all() else np.where(exact, array, array / total)
         normalised.setflags(write=False)
         self._probs = normalised
         self._sums = sums
@@ -115,21 +116,22 @@ class Categorical(Distribution):
         if is_tracer(value) or (row is None and is_tracer(self._probs)):
             return self._traced_log_prob(value)
         if self.logits is not None:
-            found = self._masses(value, self.logits)
+            found = self._at(value, self.logits, -np.inf)
             return found if found.ndim else float(found)
         if self.shape == () and np.ndim(value) == 0:
             return self.log_prob(float(value))
         with np.errstate(divide="ignore"):
-            return self._masses(value, np.log(self.probs))
+            return np.log(self._at(value, self.probs, 0.0))
 
-    def _masses(self, value: Any, log_probs: np.ndarray) -> np.ndarray:
+    def _at(self, value: Any, table: np.ndarray, outside: float) -> np.ndarray:
+        """What the table (..., K) has for each category in ``value``, and ``outside`` for what is none."""
         value = np.asarray(value, dtype=np.float64)
         with np.errstate(invalid="ignore"):
-            inside = (value == np.floor(value)) & (value >= 0) & (value < log_probs.shape[-1])
+            inside = (value == np.floor(value)) & (value >= 0) & (value < table.shape[-1])
             indices = np.where(inside, value, 0).astype(np.int64)
         indices = np.broadcast_to(indices, np.broadcast_shapes(indices.shape, self.shape))
-        table = np.broadcast_to(log_probs, (*indices.shape, log_probs.shape[-1]))
-        return np.where(inside, np.take_along_axis(table, indices[..., None], axis=-1)[..., 0], -np.inf)
+        table = np.broadcast_to(table, (*indices.shape, table.shape[-1]))
+        return np.where(inside, np.take_along_axis(table, indices[..., None], axis=-1)[..., 0], outside)
 
     def layout(self) -> tuple:
         return ("Categorical", tuple(self._probs.shape) if self._row is None else (len(self._row),))
