@@ -122,7 +122,7 @@ def _normals(value: Any, rng: UniformSource) -> Any:
     shape = np.shape(value)
     if shape == ():
         return standard_normal_quantile(rng.random())
-    return np.array([standard_normal_quantile(rng.random()) for _ in range(math.prod(shape))]).reshape(shape)
+    return Normal(np.zeros(shape), 1.0).sample(rng)
 
 
 def _step_scalar_normal(distribution: Any, value: Any, scale: float, rng: UniformSource) -> Move:
