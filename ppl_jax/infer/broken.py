@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from opcode import opname
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from ppl_jax.infer.runs import callers_level
 from ppl_jax.primitives import total_log_prob
 from ppl_jax.streams import Stream
 
-#: What numbers can do to a program wherever they come from.
-_NUMERICAL = (ArithmeticError, ValueError, np.linalg.LinAlgError)
+#: What numbers can do to a program wherever they come from; ValueError where a function of C raises it (``math.sqrt``).
+_NUMERICAL = (ArithmeticError, np.linalg.LinAlgError)
 _PRIOR_DRAWS = 100  # with whose densities the density of a proposed value is compared
 _MARGIN = 5.0  # nats below the least of them, from which on a value is called improbable: of a normal, beyond 4 sd
 _RAREST_CHOICE = math.log(1e-4)
@@ -102,9 +103,21 @@ def _is_values(error: PPLError, execution: Execution) -> bool:
     """Whether an error is due to the values that were proposed."""
     if not execution.steered or not isinstance(error, (ModelError, ParameterError, DegenerateWeightsError)):
         return False
-    if isinstance(error, ParameterError | DegenerateWeightsError) or isinstance(error.__cause__, _NUMERICAL):
+    if isinstance(error, ParameterError | DegenerateWeightsError) or _is_numerical(error.__cause__):
         return True
     return any(improbable(site.distribution, site.value) for site in execution.steered if site.value is not None)
+
+
+def _is_numerical(cause: BaseException | None) -> bool:
+    """Whether an exception is what arithmetic does, and no statement of the program's."""
+    if isinstance(cause, ValueError):
+        traceback = cause.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        if traceback is None:
+            return False
+        return opname[traceback.tb_frame.f_code.co_code[traceback.tb_lasti]] != "RAISE_VARARGS"
+    return isinstance(cause, _NUMERICAL)
 
 
 def improbable(prior: Distribution, value: Any) -> bool:
