@@ -45,9 +45,11 @@ def _of_nan(value: Any) -> str:
 class ParameterTypeError(ParameterError, TypeError):
     """A distribution was given a parameter that is not made of numbers."""
 
-    def __init__(self, value: Any, problem: str):
-        self.family, self.parameter, self.value, self.expected = "", "", value, "a number or an array of numbers"
-        ValueError.__init__(self, f"A parameter of a distribution {problem}; got {reprlib.repr(value)}.")
+    def __init__(self, family: str, parameter: str, value: Any, problem: str):
+        self.family, self.parameter, self.value = family, parameter, value
+        self.expected = "a number or an array of numbers"
+        which = f"{family}: parameter '{parameter}'" if parameter else f"A parameter of {family or 'a distribution'}"
+        ValueError.__init__(self, f"{which} must be {self.expected}: {reprlib.repr(value)} {problem}.")
 
 
 class RemoteParameterError(ParameterError):

@@ -321,7 +321,7 @@ def test_data_of_a_handler_are_checked_at_the_site():
         handlers.condition(two_draws, data={"a": [1.0, 2.0]})()
     with pytest.raises(ppl.ObservationError, match=r"'b'.*NaN"):
         handlers.condition(two_draws, data={"b": float("nan")})()
-    with pytest.raises(ppl.ObservationError, match=r"'a'.*not numeric"):
+    with pytest.raises(ppl.ObservationError, match=r"'a'.*is text, not a number"):
         handlers.substitute(two_draws, data={"a": "much"})()
     with pytest.raises(ppl.PPLError, match="get_trace needs a model"):
         handlers.trace().get_trace()

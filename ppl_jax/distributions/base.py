@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -59,11 +60,23 @@ def as_parameter(value: Any) -> Any:
         try:
             array = as_numbers(value)
         except (TypeError, OverflowError) as error:
-            raise ParameterTypeError(value, str(error)) from None
+            raise ParameterTypeError(*_constructed(value), value, str(error)) from None
     if array.ndim == 0:
         return array.item()
     array.setflags(write=False)
     return array
+
+
+def _constructed(value: Any) -> tuple[str, str]:
+    """The family whose constructor is running, and the parameter that has this value, for an error; "" if unknown."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not isinstance(frame.f_locals.get("self"), Distribution):
+        frame = frame.f_back
+    if frame is None:
+        return "", ""
+    family, given = type(frame.f_locals["self"]), frame.f_locals
+    named = next((name for name in family.parameters if given.get(name) is value), "")
+    return family.__name__, named
 
 
 def _holds_tracer(value: Any) -> bool:
