@@ -121,3 +121,25 @@ def test_what_an_engine_knows_is_stored(tmp_path):
     again = ppl.Empirical.load(tmp_path / "chain")
     assert again.info == nuts.info and again.is_chain
     assert again.effective_sample_size == nuts.effective_sample_size
+
+
+def one_impossible_datum():
+    mu = ppl.sample(dist.Normal(0.0, 1.0), name="mu")
+    ppl.observe(dist.Normal(10.0, 1e-9), 11.0, name="exact")  # a log density of -5e17
+    ppl.observe(dist.Normal(mu, 0.5), 1.0, name="ordinary")
+
+
+COARSE = {
+    "importance sampling": lambda: ppl.importance_sampling(one_impossible_datum, {}, 200, seed=1, **QUIET),
+    "few traces": lambda: ppl.importance_sampling(one_impossible_datum, {}, 10, seed=1, **QUIET),
+    "jax": lambda: ppl.importance_sampling(one_impossible_datum, {}, 200, backend="jax", seed=1, **QUIET),
+    "smc": lambda: ppl.smc(one_impossible_datum, {}, 100, seed=1, **QUIET),
+    "chain": lambda: ppl.metropolis_hastings(one_impossible_datum, {}, 100, burn_in=10, seed=1, **QUIET),
+}
+
+
+@pytest.mark.parametrize("engine", COARSE.values(), ids=COARSE)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_without_digits_are_told(engine):
+    with pytest.warns(ppl.UnreliablePosteriorWarning, match=r"64 apart.*observe site 'exact'.*all but impossible"):
+        engine()

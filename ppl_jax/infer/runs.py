@@ -31,6 +31,7 @@ from ppl_jax.storage import TraceTable, TraceWriter
 
 LOOK_EARLY = 100  # executions after which a name that was never met is worth a warning
 _JUDGED = 100  # traces from which a posterior is judged: fewer are a first look
+_STEP = 0.01  # between neighbouring log weights, from which on their differences mean nothing
 _FEW = 10.0  # effective samples, under which even the errors are not known
 _R_HAT = 1.05  # above it chains disagree by more than chance; Vehtari et al. (2021) ask for 1.01
 INSPECTED = 100  # traces looked at to say which site made all weights zero
@@ -173,10 +174,27 @@ def warn_of_unmet_names(observations: Mapping[str, Any], sites: list[set[str]]) 
 
 
 def warn_if_unreliable(posterior: Empirical) -> None:
-    """Warns where the samples cannot carry an estimate: a few of them weigh all, or chains do not agree."""
-    text = _unreliable(posterior) if len(posterior) >= _JUDGED else None
-    if text:
-        warnings.warn(text, UnreliablePosteriorWarning, stacklevel=callers_level())
+    """Warns where samples cannot carry an estimate: a few weigh all, chains do not agree, weights lose their digits."""
+    for text in (_coarse(posterior), _unreliable(posterior) if len(posterior) >= _JUDGED else None):
+        if text:
+            warnings.warn(text, UnreliablePosteriorWarning, stacklevel=callers_level())
+
+
+def _coarse(posterior: Empirical) -> str | None:
+    """Whether the weight of the best trace is so large a number that what less extreme data say is lost in it."""
+    if len(posterior) == 0:
+        return None
+    best = posterior[len(posterior) - 1 if posterior.is_chain else int(np.argmax(posterior.log_weights))]
+    terms = [(abs(site.log_prob), site) for site in best.sites if site.observed]
+    total = sum(size for size, _ in terms if size < np.inf)
+    if not np.spacing(total) > _STEP:
+        return None
+    _, site = max((term for term in terms if term[0] < np.inf), key=lambda term: term[0])
+    return (
+        f"The log weights are of the order of {total:.1g}, where numbers of float64 are {np.spacing(total):.2g} apart: "
+        f"what other data say is lost. Most of it comes from the {describe_site(site)}, whose datum is all but impossible "
+        f"even in the best trace (log density {site.log_prob:.3g}). Check that datum, or widen its distribution."
+    )
 
 
 def _unreliable(posterior: Empirical) -> str | None:
