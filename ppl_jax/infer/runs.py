@@ -192,8 +192,9 @@ def _coarse(posterior: Empirical) -> str | None:
     _, site = max((term for term in terms if term[0] < np.inf), key=lambda term: term[0])
     return (
         f"The log weights are of the order of {total:.1g}, where numbers of float64 are {np.spacing(total):.2g} apart: "
-        f"what other data say is lost. Most of it comes from the {describe_site(site)}, whose datum is all but impossible "
-        f"even in the best trace (log density {site.log_prob:.3g}). Check that datum, or widen its distribution."
+        f"what other data say is lost. Most of it comes from the {describe_site(site)}, whose datum is all but "
+        f"impossible even in the best trace (log density {site.log_prob:.3g}). Check that datum, or widen its "
+        "distribution."
     )
 
 
