@@ -7,7 +7,7 @@ without a value is a latent of numpyro's unless ``numpyro.handlers.condition`` s
 *numpyro's model, our handlers.* :func:`from_numpyro` makes a numpyro model one of ours; engines do so by themselves
 where :func:`adapt` recognises one. A site's address is its name, which numpyro keeps unique. Plates of full size,
 ``deterministic`` (a tag), ``factor``, and numpyro's ``condition``, ``substitute``, ``seed``, ``scope`` and ``reparam``
-inside the model mean what they mean in numpyro; what a trace cannot express (scales, masks, subsampling, parameters,
+inside the model mean what they mean in numpyro; what a trace cannot express (scales, subsampling, parameters,
 numpyro's own control flow) raises an error.
 
 numpyro's stack of handlers is a global list, so executions of numpyro models exclude each other by a lock. Greenlets of
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.distributions.base import is_tracer
+from ppl_jax.distributions.base import Elementwise, is_tracer
 from ppl_jax.distributions.factor import Factor
 from ppl_jax.distributions.from_numpyro import from_numpyro as distribution_from_numpyro
 from ppl_jax.errors import PPLError
@@ -237,9 +237,10 @@ class Raiser:
             raise _inexpressible("a density with a scale", message, "Add a factor in its place.")
         if type(distribution).__name__ == "MaskedDistribution":
             mask = distribution._mask
-            if is_tracer(mask) or not np.all(mask):
-                raise _inexpressible("a masked density", message, "Observe only what is not masked.")
             distribution = distribution.base_dist
+            if is_tracer(mask) or not np.all(mask):
+                self._observe_unmasked(message, distribution, mask)
+                return
         if message["kwargs"].get("sample_shape"):
             distribution = distribution.expand_by(message["kwargs"]["sample_shape"])
         if _innermost(distribution) == "Unit":
@@ -253,6 +254,27 @@ class Raiser:
             site.value = check_value(site, jnp.broadcast_to(value, ours.shape) if observed else value)
         self._send(site)
         message["value"] = jnp.asarray(site.value, dtype=jnp.result_type(int if ours.discrete else float))
+
+    def _observe_unmasked(self, message: dict, distribution: Any, mask: Any) -> None:
+        """Observes the elements that are not masked, as one array; the others are neither weighed nor looked at."""
+        name, value = message["name"], message["value"]
+        if is_tracer(mask):
+            raise _inexpressible("a mask that depends on random values", message, "Add a factor in its place.")
+        if value is None or not message["is_observed"]:
+            raise _inexpressible("a masked draw", message, "Mask what is observed only, with a value in the model.")
+        shape = tuple(distribution.batch_shape)
+        kept = np.broadcast_to(np.asarray(mask, dtype=bool), shape)
+        ours = distribution_from_numpyro(distribution)
+        if distribution.event_shape or not isinstance(ours, Elementwise):
+            raise _inexpressible(f"a mask over {ours.family}", message, "Observe only what is not masked.")
+        if not kept.any():
+            return
+        stable = getattr(ours, "logits", None) is not None
+        names = ["logits" if stable and each == "probs" else each for each in ours.parameters]
+        chosen: Any = type(ours)(**{each: _elements(getattr(ours, each), shape, kept) for each in names})
+        site = Site(OBSERVE, chosen, None, name, name, False, True)
+        site.value = check_value(site, _elements(value, shape, kept))
+        self._send(site)
 
     def _send(self, site: Site) -> None:
         """Sends a site up our stack, with this execution's part of numpyro's stack out of the way."""
@@ -269,6 +291,15 @@ class Raiser:
             send(site, frame)
         finally:
             _PYRO_STACK[self.depth :] = own
+
+
+def _elements(values: Any, shape: tuple[int, ...], kept: np.ndarray) -> Any:
+    """The elements of values, broadcast to a shape, for which a mask is true; (n,)."""
+    if is_tracer(values):
+        import jax.numpy as jnp
+
+        return jnp.broadcast_to(values, shape)[kept]
+    return np.broadcast_to(np.asarray(values), shape)[kept]
 
 
 def _innermost(distribution: Any) -> str:

@@ -1,5 +1,6 @@
 """numpyro both ways: its models under our engines and handlers, our models under its samplers and handlers."""
 
+import math
 import threading
 from functools import partial
 
@@ -348,3 +349,59 @@ def test_our_engine_inside_a_numpyro_model_is_its_own():
         return numpyro.sample("x", npd.Normal(inner.map("mu").mean, 1.0))
 
     assert list(numpyro_trace(model)) == ["x"]
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+MASK = np.array([True, False, True, False])
+
+
+def masked_betas():
+    """Padded by what no beta gives, NaN among it."""
+    a, b = numpyro.sample("a", npd.HalfNormal(1.0)), numpyro.sample("b", npd.HalfNormal(1.0))
+    with numpyro.plate("n", 4), numpyro.handlers.mask(mask=MASK):
+        numpyro.sample("y", npd.Beta(a, b), obs=jnp.array([0.3, -1.0, 0.8, jnp.nan]))
+
+
+def betas():
+    a, b = ppl.sample(dist.HalfNormal(1.0), name="a"), ppl.sample(dist.HalfNormal(1.0), name="b")
+    ppl.observe(dist.Beta(a, b), 0.3)
+    ppl.observe(dist.Beta(a, b), 0.8)
+
+
+def test_what_is_masked_is_neither_weighed_nor_looked_at():
+    """Sources of NaN in gradients where a mask only multiplies by zero."""
+    exact = ppl.importance_sampling(betas, {}, 20_000, seed=1, progress=False)
+    masked = ppl.importance_sampling(masked_betas, {}, 400, seed=2, progress=False)
+    error = math.hypot(exact.log_evidence_error, masked.log_evidence_error)
+    assert abs(masked.log_evidence - exact.log_evidence) < 4 * error
+    chain = ppl.nuts(masked_betas, {}, 600, num_chains=2, burn_in=200, seed=3, progress=False)
+    for name in "ab":
+        one, other = chain.map(name), exact.map(name)
+        assert abs(one.mean - other.mean) < 4 * math.hypot(one.standard_error, other.standard_error)
+    assert chain[0]["y"].tolist() == pytest.approx([0.3, 0.8])
+
+
+def test_a_mask_of_everything_leaves_the_prior():
+    def model():
+        x = numpyro.sample("x", npd.Normal(0.0, 1.0))
+        with numpyro.handlers.mask(mask=jnp.zeros(3, bool)):
+            numpyro.sample("y", npd.Bernoulli(logits=1e3 * x), obs=jnp.array([1.0, 0.0, 1.0]))
+
+    assert ppl.importance_sampling(model, {}, 50, seed=1, progress=False).effective_sample_size == pytest.approx(50)
+
+
+def test_masks_that_cannot_be_expressed():
+    def random_mask():
+        x = numpyro.sample("x", npd.Normal(0.0, 1.0))
+        with numpyro.handlers.mask(mask=x > 0):
+            numpyro.sample("y", npd.Normal(x, 1.0), obs=1.0)
+
+    def latent():
+        with numpyro.handlers.mask(mask=False):
+            numpyro.sample("x", npd.Normal(0.0, 1.0))
+
+    with pytest.raises(ppl.UntraceableModelError, match="'y': a mask that depends on random values"):
+        ppl.nuts(random_mask, {}, 10, seed=0, progress=False)
+    with pytest.raises(ppl.PPLError, match="'x': a masked draw"):
+        ppl.prior(latent, 10, seed=0, progress=False)
