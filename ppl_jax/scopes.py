@@ -46,7 +46,7 @@ class OpenScope:
         self.local = local
         self.rejected = 0
         self.error: BaseException | None = None
-        messengers = [frame.messenger for frame in frames()]
+        messengers = [frame.messenger for frame in frames() if hasattr(frame.messenger, "mark")]
         self._first = self._marks = [(messenger, messenger.mark(self)) for messenger in messengers]
 
     def reject(self) -> None:
@@ -61,7 +61,8 @@ class OpenScope:
         first = self._first
         self.forget()
         for messenger, mark in first:
-            messenger.leave(mark)
+            if hasattr(messenger, "leave"):
+                messenger.leave(mark)
 
     def forget(self) -> None:
         """The scope is over; without its ``leave`` where a rejected pass of a scope around it takes it along.

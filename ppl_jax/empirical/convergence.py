@@ -143,10 +143,15 @@ def _pareto_shape(tail: np.ndarray) -> float:
     candidates = 1.0 - np.sqrt(points / (np.arange(1, points + 1, dtype=np.float64) - 0.5))
     candidates /= 3.0 * tail[int(count / 4 + 0.5) - 1]
     candidates += 1.0 / tail[-1]
-    shapes = np.log1p(-candidates[:, None] * tail).mean(axis=1)
-    likelihoods = count * (np.log(-(candidates / shapes)) - shapes - 1.0)
-    weights = 1.0 / np.exp(likelihoods - likelihoods[:, None]).sum(axis=1)
+    with np.errstate(all="ignore"):  # a candidate may be 0, and likelihoods hundreds of nats apart
+        shapes = np.log1p(-candidates[:, None] * tail).mean(axis=1)
+        likelihoods = count * (np.log(-(candidates / shapes)) - shapes - 1.0)
+        known = np.isfinite(likelihoods)
+        candidates, likelihoods = candidates[known], likelihoods[known]
+        weights = 1.0 / np.exp(likelihoods - likelihoods[:, None]).sum(axis=1)
     real = weights >= 10.0 * np.finfo(np.float64).eps
     weights, candidates = weights[real] / weights[real].sum(), candidates[real]
+    if not len(candidates):  # a tail of equal weights
+        return -inf
     shape = float(np.log1p(-float(np.sum(candidates * weights)) * tail).mean())
     return (count * shape + 10.0 * 0.5) / (count + 10.0)

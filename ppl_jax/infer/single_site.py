@@ -168,7 +168,7 @@ class State(NamedTuple):
     keys: list[Key]
     log_likelihood: float
     scoped: Sites
-    nuisances: bool
+    nuisances: bool = False
 
     def seen(self) -> list[tuple[Site, bool]]:
         """The sites that a network sees, in their order, and whether it proposes there."""

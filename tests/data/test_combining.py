@@ -184,5 +184,8 @@ def test_a_command_that_cannot_be_done(tmp_path, capsys):
     assert cli.main(["dataset", "info", str(tmp_path)]) == 2
     assert "is no dataset" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main(["dataset"])
-    capsys.readouterr()
+        cli.main(["dataset", "info"])
+    assert "path" in capsys.readouterr().err
+    for command in ([], ["dataset"]):  # who gives no command is told of them
+        assert cli.main(command) == 0
+        assert "usage: ppl-jax" in capsys.readouterr().out

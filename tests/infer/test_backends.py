@@ -50,7 +50,8 @@ def test_auto_falls_back_to_the_host_without_a_word(recwarn):
         for backend in ("auto", "host")
     )
     assert np.array_equal(chosen.log_weights, host.log_weights)
-    assert not [str(warning.message) for warning in recwarn]
+    unreliable = ppl.UnreliablePosteriorWarning  # of the weights, whoever computes them
+    assert not [str(warning.message) for warning in recwarn if warning.category is not unreliable]
     with pytest.raises(ppl.UntraceableModelError, match=r"programs.py, line .*backend='host'"):
         ppl.importance_sampling(gum_marsaglia, GUM_DATA, 10, seed=1, backend="jax", **QUIET)
 
