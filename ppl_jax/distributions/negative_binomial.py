@@ -143,7 +143,7 @@ class NegativeBinomial2(Elementwise):
         require_positive("NegativeBinomial2", "concentration", concentration)
         self.concentration = concentration
         self._broadcast(mean, concentration)
-        self.mean = mean if self._floats is not None or is_tracer(mean) else _spread(mean, self.shape)  # type: ignore[misc]
+        self.mean = mean if self._floats is not None else _spread(mean, self.shape)  # type: ignore[misc]
 
     @staticmethod
     def _draw(uniform: Any, mean: float, concentration: float) -> int:
@@ -168,6 +168,10 @@ class NegativeBinomial2(Elementwise):
 
 def _spread(mean: Any, shape: tuple[int, ...]) -> Any:
     """The mean as an array of the values' shape, which is what ``mean`` is of any distribution."""
+    if is_tracer(mean):
+        import jax.numpy as jnp
+
+        return mean if mean.shape == shape else jnp.broadcast_to(mean, shape)
     array = np.array(np.broadcast_to(mean, shape))
     array.setflags(write=False)
     return array
