@@ -41,6 +41,17 @@ class NegativeBinomialProbs(npd.NegativeBinomialProbs):
         return _negative_binomial(value, self.total_count * (self.probs / (1.0 - self.probs)), self.total_count)
 
 
+class NegativeBinomialLogits(npd.NegativeBinomialLogits):
+    """With ``total_count`` and ``logits``."""
+
+    @validate_sample
+    def log_prob(self, value: Any) -> jax.Array:
+        """Log probability."""
+        logits, r = _float(self.logits), _float(self.total_count)
+        odds = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return negative_binomial.log_masses_of_odds(_float(value), r, *odds, jnp, gammaln)
+
+
 class NegativeBinomial2(npd.NegativeBinomial2):
     """With ``mean`` and ``concentration``."""
 
@@ -80,6 +91,16 @@ class GeometricProbs(npd.GeometricProbs):
         none = k == 0.0
         failures = k * jnp.log1p(-jnp.where(none, 0.0, self.probs))
         return jnp.log(self.probs) + jnp.where(none, 0.0, failures)
+
+
+class GeometricLogits(npd.GeometricLogits):
+    """With ``logits``."""
+
+    @validate_sample
+    def log_prob(self, value: Any) -> jax.Array:
+        """Log probability."""
+        logits = _float(self.logits)
+        return jax.nn.log_sigmoid(logits) + _float(value) * jax.nn.log_sigmoid(-logits)
 
 
 class ZeroInflatedPoisson(npd.ZeroInflatedPoisson):

@@ -58,7 +58,7 @@ _NAMESAKES: dict[str, Any] = {
     "CategoricalLogits": Categorical, "BernoulliLogits": Bernoulli, "BinomialLogits": Binomial,
     "BetaBinomial": BetaBinomial, "Cauchy": Cauchy, "Chi2": Gamma, "Dirichlet": Dirichlet,
     "GammaPoisson": NegativeBinomial2,
-    "GeometricProbs": Geometric, "GeometricLogits": Geometric, "Gumbel": Gumbel, "HalfCauchy": HalfCauchy,
+    "GeometricProbs": Geometric, "Gumbel": Gumbel, "HalfCauchy": HalfCauchy,
     "HalfNormal": HalfNormal, "InverseGamma": InverseGamma, "Laplace": Laplace, "Logistic": Logistic,
     "MultinomialProbs": Multinomial, "MultinomialLogits": Multinomial, "NegativeBinomialProbs": NegativeBinomial,
     "NegativeBinomial2": NegativeBinomial2, "Pareto": Pareto, "StudentT": StudentT,
@@ -96,6 +96,8 @@ def _ours(distribution: Any) -> Distribution | None:
         return _expand(ours(*arguments), batch + tuple(distribution.event_shape))
     if name == "NegativeBinomialLogits":
         return _expand(NegativeBinomial(distribution.total_count, logits=distribution.logits), batch)
+    if name == "GeometricLogits":
+        return _expand(Geometric(logits=distribution.logits), batch)
     if name in _TRUNCATED:
         base = distribution.base_dist
         if type(base).__name__ != "Normal":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
+from ppl_jax.distributions import log_odds
 from ppl_jax.distributions.base import (
     LARGEST_COUNT,
     Elementwise,
@@ -22,8 +23,7 @@ from ppl_jax.distributions.base import (
 )
 from ppl_jax.distributions.gamma import draw_standard_gamma
 from ppl_jax.distributions.poisson import Poisson
-from ppl_jax.distributions.rising import FROM, stirling
-from ppl_jax.errors import ParameterError
+from ppl_jax.distributions.rising import FROM, log_rising_of_arrays, stirling
 
 _LARGEST_RATIO = 1e38  # beyond, r log(1 + m / r) is 0; float32 has no greater number
 _BEYOND = 1e300  # values above have no mass in float64, and their log-factorials overflow
@@ -61,6 +61,11 @@ def log_masses(k: Any, m: Any, r: Any, xp: Any = np, gammaln: Any = gammaln, xlo
     return rising + xlogy(k, m) - gammaln(k + 1.0) - r * xp.log1p(xp.minimum(m / r, _LARGEST_RATIO))
 
 
+def log_masses_of_odds(k: Any, r: Any, log_p: Any, log_q: Any, xp: Any = np, gammaln: Any = gammaln) -> Any:
+    """Log probability of k successes before r failures, of log probabilities ``log_p`` and ``log_q``, elementwise."""
+    return log_rising_of_arrays(r, k, xp, gammaln) - gammaln(k + 1.0) + k * log_p + r * log_q
+
+
 def _masses(k: np.ndarray, m: np.ndarray, r: np.ndarray) -> np.ndarray:
     inside = (k >= 0.0) & (k < _BEYOND) & (k == np.floor(k))
     return np.where(inside, log_masses(np.where(inside, k, 0.0), m, r), -np.inf)
@@ -75,24 +80,41 @@ class NegativeBinomial(Elementwise):
     Args:
       total_count: failures to wait for; positive, not necessarily an integer.
       probs: probability of a success in [0, 1).
-      logits: instead of ``probs``, its log odds, any finite number; kept as the probability.
+      logits: instead of ``probs``, its log odds, any finite number. Densities and gradients are then exact however near
+        to 1 the probability is; the distribution is stored and sent as ``probs``.
     """
 
-    __slots__ = ("probs", "total_count")
+    __slots__ = ("logits", "probs", "total_count")
     parameters = ("total_count", "probs")
     discrete = True
+
+    logits: Any
 
     def __init__(self, total_count: Any, probs: Any = None, *, logits: Any = None):
         total_count = as_parameter(total_count)
         require_positive("NegativeBinomial", "total_count", total_count)
-        if (probs is None) == (logits is None):
-            raise ParameterError("NegativeBinomial", "probs", probs, "given, or 'logits' in its place, but not both")
-        probs = _expit(as_parameter(logits)) if probs is None else as_parameter(probs)
+        if logits is None and probs is not None:
+            probs = as_parameter(probs)
+        else:
+            log_odds.check_one("NegativeBinomial", probs, logits)
+            logits = log_odds.checked("NegativeBinomial", logits)
+            probs = log_odds.probability(logits)
         if not is_tracer(probs):
             inside = 0.0 <= probs < 1.0 if type(probs) is float else (probs >= 0.0) & (probs < 1.0)
             require(inside, "NegativeBinomial", "probs", probs, "a probability in [0, 1)")
-        self.total_count, self.probs = total_count, probs
+        self.total_count, self.probs, self.logits = total_count, probs, logits
         self._broadcast(total_count, probs)
+
+    def log_prob(self, value: Any) -> Any:
+        logits = self.logits
+        if logits is None or is_tracer(value) or is_tracer(logits) or is_tracer(self.total_count):
+            return super().log_prob(value)
+        k, r, logits = (np.asarray(part, dtype=np.float64) for part in (value, self.total_count, logits))
+        inside = (k >= 0.0) & (k < _BEYOND) & (k == np.floor(k))
+        with np.errstate(all="ignore"):
+            odds = log_odds.log_probabilities(logits), log_odds.log_probabilities(-logits)
+            masses = np.where(inside, log_masses_of_odds(np.where(inside, k, 0.0), r, *odds), -np.inf)
+        return masses if masses.ndim else float(masses)
 
     @staticmethod
     def _draw(uniform: Any, total_count: float, probs: float) -> int:
@@ -109,6 +131,8 @@ class NegativeBinomial(Elementwise):
     def to_numpyro(self) -> Any:
         from ppl_jax.distributions import count_twins
 
+        if self.logits is not None:
+            return count_twins.NegativeBinomialLogits(self.total_count, self.logits)
         return count_twins.NegativeBinomialProbs(self.total_count, self.probs)
 
     @property
@@ -122,6 +146,11 @@ class NegativeBinomial(Elementwise):
     @property
     def support(self) -> tuple[Any, Any]:
         return 0, math.inf
+
+    def __repr__(self) -> str:
+        if self.logits is None:
+            return super().__repr__()
+        return f"NegativeBinomial(total_count={self.total_count!r}, logits={self.logits!r})"
 
 
 class NegativeBinomial2(Elementwise):
@@ -176,14 +205,3 @@ def _spread(mean: Any, shape: tuple[int, ...]) -> Any:
     array.setflags(write=False)
     return array
 
-
-def _expit(logits: Any) -> Any:
-    if type(logits) is float:
-        return 1.0 / (1.0 + math.exp(-logits)) if logits > -700.0 else math.exp(logits)
-    if is_tracer(logits):
-        import jax
-
-        return jax.nn.sigmoid(logits)
-    from scipy.special import expit
-
-    return expit(logits)

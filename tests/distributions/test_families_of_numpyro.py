@@ -93,10 +93,26 @@ def test_parametrisations_of_the_negative_binomial():
     assert agree(by_trials.log_prob(counts), by_mean.log_prob(counts), 1e-12)
     assert (by_trials.mean, by_trials.variance) == (by_mean.mean, by_mean.variance) == (12.0, 48.0)
     assert d.NegativeBinomial(4.0, logits=math.log(3.0)).probs == pytest.approx(0.75, rel=1e-15)
-    assert d.NegativeBinomial(4.0, logits=[0.0, -800.0]).probs.tolist() == [0.5, 0.0]
     for wrong in ({}, {"probs": 0.5, "logits": 0.0}):
         with pytest.raises(ParameterError, match="'logits' in its place"):
             d.NegativeBinomial(4.0, **wrong)
+
+
+@pytest.mark.parametrize("logits", [-800.0, -30.0, 0.3, 40.0, 800.0])
+def test_log_odds_keep_what_a_probability_cannot_say(logits, x64):
+    """Host and device against mpmath; slopes too, which are k - (k + r) p and 1 - (1 + k) p."""
+    with mp.workdps(400):
+        odds = mp.exp(mp.mpf(logits))
+        p, q = odds / (1 + odds), 1 / (1 + odds)
+        slope = float(3 - (3 + mp.mpf(4.5)) * p), float(1 - 4 * p)
+        rising = mp.loggamma(3 + mp.mpf(4.5)) - mp.loggamma(4.5) - mp.log(6)
+        expected = float(rising + 3 * mp.log(p) + 4.5 * mp.log(q)), float(mp.log(p) + 3 * mp.log(q))
+    for k, family in enumerate((lambda x: d.NegativeBinomial(4.5, logits=x), lambda x: d.Geometric(logits=x))):
+        assert agree(family(logits).log_prob(3), expected[k], 1e-12)
+        assert agree(family([logits, logits]).log_prob([3, 3]), [expected[k]] * 2, 1e-12)
+        assert agree(jax.jit(lambda x, f=family: f(x).log_prob(3))(logits), expected[k], 1e-9)
+        assert agree(jax.grad(lambda x, f=family: f(x).log_prob(3))(logits), slope[k], 1e-9)
+        assert 0.0 < family(logits).probs < 1.0 and family(logits).log_prob(0.5) == -INF
 
 
 def test_moments_where_they_exist():
