@@ -44,6 +44,12 @@ class NegativeBinomialProbs(npd.NegativeBinomialProbs):
 class NegativeBinomialLogits(npd.NegativeBinomialLogits):
     """With ``total_count`` and ``logits``."""
 
+    def __init__(self, total_count: Any, logits: Any, *, validate_args: Any = None):
+        self.total_count, self.logits = promote_shapes(_float(total_count), _float(logits))
+        rate = jnp.exp(-self.logits)  # for the draws; it may underflow
+        rate = jnp.maximum(rate, jnp.finfo(rate.dtype).tiny)
+        npd.GammaPoisson.__init__(self, self.total_count, rate, validate_args=validate_args)
+
     @validate_sample
     def log_prob(self, value: Any) -> jax.Array:
         """Log probability."""
