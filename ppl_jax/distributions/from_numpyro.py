@@ -145,7 +145,7 @@ def _from_logits(ours: Any, logits: Any, first: Any, *others: Any) -> Distributi
         import jax.numpy as jnp
 
         xp = jnp
-    if ours is Binomial:
+    if ours in (Binomial, NegativeBinomial):
         return ours(first, logits=xp.broadcast_to(logits, shape))
     return ours(logits=xp.broadcast_to(logits, shape))
 

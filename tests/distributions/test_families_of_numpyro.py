@@ -302,6 +302,8 @@ def test_gradients_at_the_edges(number, wide):
 RECOGNISED = [
     (npd.NegativeBinomial(3.0, probs=0.25), d.NegativeBinomial(3.0, 0.25)),
     (npd.NegativeBinomial(3.0, logits=0.0), d.NegativeBinomial(3.0, 0.5)),
+    (npd.NegativeBinomial(3.0, logits=0.0).expand([2]), d.NegativeBinomial([3.0, 3.0], 0.5)),
+    (npd.Geometric(logits=0.0).expand([2]), d.Geometric([0.5, 0.5])),
     (npd.NegativeBinomial2(4.0, 0.5), d.NegativeBinomial2(4.0, 0.5)),
     (npd.GammaPoisson(2.0, 0.5), d.NegativeBinomial2(4.0, 2.0)),
     (npd.BetaBinomial(2.0, 3.0, 10), d.BetaBinomial(2.0, 3.0, 10)),
