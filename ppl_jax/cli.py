@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppl_jax import __version__
-from ppl_jax.data import DatasetInfo, merge_datasets, open_dataset, verify_dataset
+from ppl_jax.data import merge_datasets, open_dataset, verify_dataset
+from ppl_jax.data.description import described
 from ppl_jax.errors import PPLError
 
 _EXAMPLES = """examples:
@@ -22,8 +23,6 @@ _EXAMPLES = """examples:
   ppl-jax dataset verify traces/            reads every byte
 
 Models are programs in Python: import ppl_jax, and see help(ppl_jax)."""
-_TYPES_SHOWN = 10
-_ADDRESSES_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def _help(parser: argparse.ArgumentParser) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    print(_described(open_dataset(arguments.path, recover=arguments.recover).info(), arguments.all))
+    print(described(open_dataset(arguments.path, recover=arguments.recover).info(), arguments.all))
     return 0
 
 
@@ -88,38 +87,6 @@ def _verify(arguments: argparse.Namespace) -> int:
         damaged |= bool(problems)
         print(*(problems or [f"{path}: every byte agrees with its checksum."]), sep="\n")
     return int(damaged)
-
-
-def _described(info: DatasetInfo, whole: bool) -> str:
-    observations = [f"{name} {_shape(shape)}" for name, shape in info.observations.items()]
-    lines = [
-        str(info.path),
-        f"  traces         {info.traces}",
-        f"  latents        {info.latents} controlled",
-        f"  size           {info.bytes} bytes"
-        + (f", {info.bytes / info.latents:.1f} a controlled latent" if info.latents else ""),
-        f"  shards         {info.shards}, of {info.blocks} blocks",
-        f"  observations   {', '.join(observations) or 'none'}",
-        f"  names          {', '.join(info.names) or 'none'}",
-        f"  trace types    {len(info.types)}, of {info.layouts} row layouts",
-    ]
-    shown = info.types if whole else info.types[:_TYPES_SHOWN]
-    lines += [f"    type {found.number}: {found.traces} traces, {found.latents} controlled latents" for found in shown]
-    lines += _rest(len(info.types) - len(shown))
-    lines.append(f"  addresses      {len(info.addresses)}")
-    addresses = info.addresses if whole else info.addresses[:_ADDRESSES_SHOWN]
-    lines += [f"    {address}" for address in addresses]
-    lines += _rest(len(info.addresses) - len(addresses))
-    lines += [f"  problem        {problem}" for problem in info.problems]
-    return "\n".join(lines)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "of various shapes" if shape is None else "scalar" if shape == () else " x ".join(map(str, shape))
-
-
-def _rest(count: int) -> list[str]:
-    return [f"    and {count} more (--all shows them)"] if count > 0 else []
 
 
 if __name__ == "__main__":

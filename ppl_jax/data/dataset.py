@@ -16,6 +16,7 @@ import numpy as np
 from ppl_jax.data.agreement import Outline, addresses_of, check_agreement, check_shapes, observations_of
 from ppl_jax.data.blocks import Run
 from ppl_jax.data.contents import Contents
+from ppl_jax.data.description import as_html, described
 from ppl_jax.data.folder import create, find
 from ppl_jax.data.minibatches import Minibatch, Source, by_type, grouped, mixed, stored_parts
 from ppl_jax.data.types import TypeLayout
@@ -64,6 +65,15 @@ class DatasetInfo(NamedTuple):
     names: tuple[str, ...]
     observations: dict[str, tuple[int, ...] | None]
     problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return described(self, whole=False)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 class _Types(Sequence[TypeLayout]):

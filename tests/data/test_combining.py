@@ -189,3 +189,13 @@ def test_a_command_that_cannot_be_done(tmp_path, capsys):
     for command in ([], ["dataset"]):  # who gives no command is told of them
         assert cli.main(command) == 0
         assert "usage: ppl-jax" in capsys.readouterr().out
+
+
+def test_what_a_dataset_holds_reads_the_same_in_python(tmp_path, capsys):
+    def model():
+        ppl.sample(dist.Normal(0.0, 1.0), name="x")
+
+    dataset = ppl.save_dataset(model, tmp_path / "set", 5, seed=0, progress=False)
+    assert cli.main(["dataset", "info", str(tmp_path / "set")]) == 0
+    assert capsys.readouterr().out.strip() == str(dataset.info()) == repr(dataset.info())
+    assert "traces         5" in dataset.info()._repr_html_() and dataset.info().traces == 5
