@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ppl_jax.addresses import error_site, is_own
 from ppl_jax.errors import ModelError, ParameterError, PPLError, describe_site, missing_value, observed_in_scope
 from ppl_jax.primitives import (
@@ -21,6 +19,7 @@ from ppl_jax.primitives import (
     run_under,
     total_log_prob,
 )
+from ppl_jax.shown import short
 from ppl_jax.streams import Stream
 from ppl_jax.traces import Scope, Trace
 
@@ -227,13 +226,7 @@ def proposed_to(execution: Execution) -> str:
     if not execution.steered:
         return ""
     site = execution.steered[-1]
-    return f"; {execution.proposer} had proposed the value {_short(site.value)} of the {describe_site(site)}"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return repr(value) if np.ndim(value) == 0 else np.array2string(np.asarray(value), threshold=6, precision=6)
+    return f"; {execution.proposer} had proposed the value {short(site.value)} of the {describe_site(site)}"
 
 
 def handlers_in_force() -> tuple:

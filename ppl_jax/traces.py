@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.primitives import TAG, Site
+from ppl_jax.primitives import FACTOR, TAG, Site
+from ppl_jax.shown import cut_off, html_table, short
+
+_SITES_SHOWN = 20
 
 
 class TraceType(NamedTuple):
@@ -128,6 +131,26 @@ class Trace:
     def __repr__(self) -> str:
         named = ", ".join(f"{name}={self[name]!r}" for name in self.names[:6])
         return f"Trace({len(self.sites)} sites; {named})"
+
+    def _repr_html_(self) -> str:
+        """A table of the sites for notebooks, cut off where it would be long."""
+        shown = self.sites[:_SITES_SHOWN]
+        heads = ["site", "kind", "distribution", "value", "log density"]
+        rest = len(self.sites) - len(shown)
+        notes = [f"and {rest} more: trace.sites"] if rest else []
+        return html_table(f"Trace of {len(self.sites)} sites", heads, [_row(site) for site in shown], notes)
+
+
+def _row(site: Site) -> list[str]:
+    """A site as it is shown to people."""
+    number = f" ({site.instance})" if site.instance > 1 else ""
+    return [
+        f"{site.name or site.address}{number}",
+        "observed" if site.observed and site.kind != FACTOR else site.kind,
+        "" if site.distribution is None else cut_off(repr(site.distribution)),
+        "" if site.kind == FACTOR else cut_off(short(site.value)),
+        "" if site.kind == TAG else short(float(site.log_prob)),
+    ]
 
 
 def is_key(key: object) -> bool:

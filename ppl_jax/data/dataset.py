@@ -110,6 +110,9 @@ class Dataset(Source, Sequence[Trace]):
     def __repr__(self) -> str:
         return f"Dataset({str(self.path)!r}: {len(self)} traces of {len(self.types)} types)"
 
+    def _repr_html_(self) -> str:
+        return self.info()._repr_html_()
+
     # -- what there is ---------------------------------------------------------------------------------------------
 
     @property

@@ -9,6 +9,7 @@ a biased one at one end (Talts et al., "Validating Bayesian inference algorithms
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ class Calibration:
             f"effective sample size {middle:.0f} (5 % to 95 %: {low:.0f} to {high:.0f})"
         )
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def calibration(

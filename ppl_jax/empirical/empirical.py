@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.empirical import statistics
-from ppl_jax.empirical.convergence import bulk_effective_sample_size, pareto_k, pareto_limit, r_hat
+from ppl_jax.empirical import statistics, summary
+from ppl_jax.empirical.convergence import bulk_effective_sample_size, pareto_k, r_hat
 from ppl_jax.empirical.monitored import latent_numbers
 from ppl_jax.empirical.weights import check_log_weights, log_sum, multinomial, normalised, systematic
 from ppl_jax.errors import DegenerateWeightsError, PPLError
@@ -513,20 +513,10 @@ class Empirical(Sequence[Any]):
         return to_arviz(self, seed)
 
     def __repr__(self) -> str:
-        what = "traces" if isinstance(self.values, TraceTable) else "values"
-        chains = f" in {self.num_chains} chains" if self.num_chains > 1 else ""
-        try:
-            parts = [f"{len(self)} {what}{chains}", f"effective_sample_size={self.effective_sample_size:.1f}"]
-        except DegenerateWeightsError:
-            return f"Empirical({len(self)} {what}{chains}, all weights zero)"
-        if self.num_chains > 1 and self.r_hat == self.r_hat:
-            parts.append(f"r_hat={self.r_hat:.3f}")
-        if self.pareto_k > pareto_limit(len(self)):
-            parts.append(f"pareto_k={self.pareto_k:.2f}: weights too uneven to trust")
-        values = self.values
-        if isinstance(values, np.ndarray) and values.dtype.kind in "fiub" and values[0].size <= 8:
-            parts.append(f"mean={self.mean}")
-        return f"Empirical({', '.join(parts)})"
+        return summary.one_line(self)
+
+    def _repr_html_(self) -> str:
+        return summary.as_html(self)
 
 
 class Chains(list[Empirical]):

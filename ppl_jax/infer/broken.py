@@ -23,12 +23,15 @@ from ppl_jax.infer.runs import callers_level
 from ppl_jax.primitives import total_log_prob
 from ppl_jax.streams import Stream
 
+#: Of the errors of an execution, those that may be due to a proposed value.
+FORGIVABLE = (ModelError, ParameterError, DegenerateWeightsError)
 #: What numbers can do to a program wherever they come from; ValueError where a function of C raises it (``math.sqrt``).
 _NUMERICAL = (ArithmeticError, np.linalg.LinAlgError)
 _PRIOR_DRAWS = 100  # with whose densities the density of a proposed value is compared
 _MARGIN = 5.0  # nats below the least of them, from which on a value is called improbable: of a normal, beyond 4 sd
 _RAREST_CHOICE = math.log(1e-4)
 _LEFT_OUT = "They have weight zero: they are not among the traces, but the evidence counts them."
+REFUSED = "They were rejected."  # what a chain makes of them
 _TOO_MANY = 50  # broken executions, from which on a run ends early if they are more than half
 
 
@@ -61,6 +64,11 @@ class Broken:
         self._first = self._first or error
         if self.number >= _TOO_MANY and self.number > finished:
             raise self._too_many(finished)
+
+    def add(self, other: Broken) -> None:
+        """Counts those of a part of the run too."""
+        self.number += other.number
+        self._first = self._first or other._first
 
     def conclude(self, finished: int) -> None:
         """Says how many there were, at the end of a run of which so many executions are whole.
@@ -101,7 +109,7 @@ def check_number(log_weight: Any, execution: Execution) -> None:
 
 def _is_values(error: PPLError, execution: Execution) -> bool:
     """Whether an error is due to the values that were proposed."""
-    if not execution.steered or not isinstance(error, (ModelError, ParameterError, DegenerateWeightsError)):
+    if not execution.steered or not isinstance(error, FORGIVABLE):
         return False
     if isinstance(error, ParameterError | DegenerateWeightsError) or _is_numerical(error.__cause__):
         return True

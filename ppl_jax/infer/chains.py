@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppl_jax.infer.broken import FORGIVABLE, Broken
 from ppl_jax.infer.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
 from ppl_jax.infer.progress import Counter, Due
 from ppl_jax.infer.rowwise import NotByRows, Refused, RowState, RowSteps
@@ -86,8 +87,8 @@ class Scales:
 class ByStatements:
     """A chain that runs the model by calling it; its states are State."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, broken: Broken | None):
+        self.settings, self.broken = settings, broken
 
     def start(self, seed: int) -> Any:
         """The first state."""
@@ -95,7 +96,7 @@ class ByStatements:
 
     def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
         """The accepted new state or None, the acceptance probability, and the site that was to move."""
-        return step(self.settings, state, scales.of, rng)
+        return step(self.settings, state, scales.of, rng, self.broken)
 
     def adopted(self, state: State) -> Any:
         """A state as this way keeps it."""
@@ -117,18 +118,18 @@ class ByStatements:
 class ByRows(ByStatements):
     """A chain for a model that runs again by itself; its states are RowState, or State where that fails."""
 
-    def __init__(self, settings: Settings, runs: Reruns, request: Request):
-        super().__init__(settings)
+    def __init__(self, settings: Settings, broken: Broken | None, runs: Reruns, request: Request):
+        super().__init__(settings, broken)
         self.rows = RowSteps(runs, request, settings.kernel)
 
     def step(self, state: Any, scales: Scales, rng: Any) -> tuple[Any | None, float, Site]:
         if isinstance(state, RowState):
             try:
                 return self._step(state, scales, CountedStream(rng.seed, rng.index))
-            except NotByRows:
+            except (NotByRows, *FORGIVABLE):  # what fails is done again statement by statement, to know why
                 trace, free, scoped = state.sites()
                 state = State(trace, free, state.keys, state.log_likelihood, scoped, state.nuisances)
-        new, acceptance, chosen = step(self.settings, state, scales.of, rng)
+        new, acceptance, chosen = step(self.settings, state, scales.of, rng, self.broken)
         return None if new is None else self.adopted(new), acceptance, chosen
 
     def _step(self, state: RowState, scales: Scales, rng: CountedStream) -> tuple[RowState | None, float, Site]:
@@ -159,11 +160,11 @@ class ByRows(ByStatements):
             super().store(writer, state)
 
 
-def _way_of(settings: Settings) -> ByStatements:
+def _way_of(settings: Settings, broken: Broken | None) -> ByStatements:
     """How the chain runs the model."""
     request = Request(settings.seed, settings.observations, True, settings.likelihood_importance)
     runs = reruns(settings.model, settings.ambient, request)
-    return ByStatements(settings) if runs is None else ByRows(settings, runs, request)
+    return ByStatements(settings, broken) if runs is None else ByRows(settings, broken, runs, request)
 
 
 # -- the chain ---------------------------------------------------------------------------------------------------------
@@ -195,10 +196,15 @@ class Answer(NamedTuple):
 Steps = Generator[Question, Answer, None]
 
 
-def run_chain(settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Counter) -> Steps:
-    """Runs one chain and writes ``length`` traces; asks where a step is the network's."""
+def run_chain(
+    settings: Settings, chain: int, length: int, writer: TraceWriter, progress: Counter, broken: Broken | None
+) -> Steps:
+    """Runs one chain and writes ``length`` traces; asks where a step is the network's.
+
+    ``broken``, if given, counts the steps whose proposed values broke the model, which are refused.
+    """
     seed = derive_seed(settings.seed, chain)
-    way = _way_of(settings)
+    way = _way_of(settings, broken)
     state = way.start(derive_seed(seed, _STARTS))
     scales = Scales()
     adapts, share = settings.kernel.adapts, settings.proposal_share

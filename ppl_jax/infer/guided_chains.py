@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.errors import DegenerateWeightsError, ModelError, NetworkError, ParameterError, describe_site
-from ppl_jax.infer.broken import Broken, check_number
+from ppl_jax.errors import NetworkError, describe_site
+from ppl_jax.infer.broken import FORGIVABLE, REFUSED, Broken, check_number
 from ppl_jax.infer.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.compiled import Evaluator, Guided, Pending, Token, log_priors
 from ppl_jax.infer.host import Job
@@ -147,8 +147,8 @@ class ChainsEvaluator(Evaluator):
 class _Chain:
     """A chain under way, and the executions for which it waits."""
 
-    def __init__(self, number: int, steps: Steps, writer: TraceWriter, slot: int):
-        self.number, self.steps, self.writer, self.slot = number, steps, writer, slot
+    def __init__(self, number: int, steps: Steps, writer: TraceWriter, slot: int, broken: Broken):
+        self.number, self.steps, self.writer, self.slot, self.broken = number, steps, writer, slot, broken
         self.tasks: list[Task[Any]] = []
         self.question: Question | None = None
 
@@ -187,7 +187,8 @@ class SideBySide:
         self._width = min(width, len(lengths))
         self._evaluator = ChainsEvaluator(network, settings.observations, 2 * self._width)
         self._finished: dict[int, TraceWriter] = {}
-        self._broken, self._steps = Broken("They were rejected."), 0
+        self._broken, self._steps = Broken(), 0  # of the network's executions
+        self._refused = Broken(REFUSED)  # of all steps
         self._written = 0
 
     def run(self, writer: TraceWriter, progress: Progress) -> None:
@@ -204,6 +205,7 @@ class SideBySide:
                     if not self._advance(chain, answered):
                         running.remove(chain)
                         self._finished[chain.number] = chain.writer
+                        self._refused.add(chain.broken)
                         self._write(writer)
                         following = next(waiting, None)
                         if following is not None:
@@ -213,7 +215,8 @@ class SideBySide:
                 tasks = [task for chain in running for task in chain.under_way()]
                 if tasks:
                     self._evaluator.answer([task.execution for task in tasks])
-            self._broken.conclude(self._steps - self._broken.number)
+            self._refused.add(self._broken)
+            self._refused.conclude(self._settings.steps(self._lengths) - self._refused.number)
             self._evaluator.coverage.conclude(self._steps)
         finally:
             for chain in running:
@@ -226,8 +229,9 @@ class SideBySide:
     def _begin(self, number: int, slot: int, running: list[_Chain], writer: TraceWriter, progress: Progress) -> _Chain:
         """Puts a chain into a slot. It writes into memory where others are under way that come before it."""
         own = writer if self._width == 1 else TraceWriter()
-        steps = run_chain(self._settings, number, self._lengths[number], own, progress)
-        chain = _Chain(number, steps, own, slot)
+        broken = Broken()
+        steps = run_chain(self._settings, number, self._lengths[number], own, progress, broken)
+        chain = _Chain(number, steps, own, slot, broken)
         running.append(chain)
         return chain
 
@@ -260,7 +264,7 @@ class SideBySide:
                 check_number(execution.log_weight, execution)
             except Impossible:
                 return None, 0.0
-            except (ModelError, ParameterError, DegenerateWeightsError) as error:
+            except FORGIVABLE as error:
                 self._broken.forgive(error, execution, self._steps - 1 - self._broken.number)
                 return None, 0.0  # a proposal of density zero, which is rejected
             trace = Trace(trace.sites, trace.result, 0.0, trace.scopes)

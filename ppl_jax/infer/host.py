@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError
 from ppl_jax.execution import Execution, execute
-from ppl_jax.infer.broken import Broken, check_number
+from ppl_jax.infer.broken import FORGIVABLE, Broken, check_number
 from ppl_jax.infer.progress import Due, Progress, Tally
 from ppl_jax.infer.runs import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.infer.workers import run_in_order
@@ -147,7 +146,7 @@ def write_execution(
             check_number(execution.log_weight, execution)
         log_weight = execution.log_weight
         writer.append(trace, log_weight)
-    except (ModelError, ParameterError, DegenerateWeightsError) as error:
+    except FORGIVABLE as error:
         if broken is None:
             raise
         broken.forgive(error, execution, rng.index - broken.number)

@@ -6,8 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError
-from ppl_jax.infer.broken import Broken, check_number
+from ppl_jax.infer.broken import FORGIVABLE, Broken, check_number
 from ppl_jax.infer.compiled import Evaluator
 from ppl_jax.infer.coverage import ENOUGH
 from ppl_jax.infer.host import Job
@@ -90,7 +89,7 @@ class Lockstep:
             task.go_on()
             if task.done:
                 check_number(execution.log_weight, execution)
-        except (ModelError, ParameterError, DegenerateWeightsError) as error:
+        except FORGIVABLE as error:
             self._broken.forgive(error, execution, self._written - self._broken.number)
             failed = True
         self._able.popleft()

@@ -27,10 +27,11 @@ import numpy as np
 
 from ppl_jax.empirical import Empirical
 from ppl_jax.execution import handlers_in_force
+from ppl_jax.infer.broken import REFUSED, Broken
 from ppl_jax.infer.chains import Steps, run_chain
 from ppl_jax.infer.host import Job
 from ppl_jax.infer.kernels import Kernel, named_kernel
-from ppl_jax.infer.progress import Counted, Progress, Tally
+from ppl_jax.infer.progress import Counted, Counter, Progress, Tally
 from ppl_jax.infer.reproducible import warn_if_irreproducible
 from ppl_jax.infer.runs import (
     check_count,
@@ -121,8 +122,7 @@ def metropolis_hastings(
     )
     warn_if_irreproducible(run, num_traces)
     lengths = [len(part) for part in np.array_split(np.arange(num_traces), chains)]
-    steps = chains * settings.burn_in + num_traces * settings.thinning
-    with Progress(steps, "step", progress) as bar:
+    with Progress(settings.steps(lengths), "step", progress) as bar:
         if proposal is None:
             produce = partial(_run_chains, settings, lengths, num_workers, bar)
         else:
@@ -174,9 +174,18 @@ def _run_guided(settings: Settings, network: Any, lengths: list[int], progress: 
 def _run_chains(
     settings: Settings, lengths: list[int], num_workers: int, progress: Progress, writer: TraceWriter
 ) -> None:
+    broken = Broken(REFUSED)
+
+    def run(chain: int, part: TraceWriter, counter: Counter) -> None:
+        """A chain in this process."""
+        own = Broken()
+        _run(run_chain(settings, chain, lengths[chain], part, counter, own))
+        broken.add(own)
+
     if min(num_workers, len(lengths)) == 1:
-        for chain, length in enumerate(lengths):
-            _run(run_chain(settings, chain, length, writer, progress))
+        for chain in range(len(lengths)):
+            run(chain, writer, progress)
+        broken.conclude(settings.steps(lengths) - broken.number)
         return
 
     here, tally = os.getpid(), Tally(len(lengths), progress)
@@ -184,7 +193,10 @@ def _run_chains(
     def task(chain: int) -> tuple[TraceTable, np.ndarray]:
         part = TraceWriter()
         try:
-            _run(run_chain(settings, chain, lengths[chain], part, Counted(tally, chain)))
+            if os.getpid() == here:
+                run(chain, part, Counted(tally, chain))
+            else:  # one that must forgive a step fails, and is repeated in the parent, where they are counted
+                _run(run_chain(settings, chain, lengths[chain], part, Counted(tally, chain), None))
         except BaseException as error:
             if os.getpid() == here:  # a failed chain is repeated here: keep what it finished
                 writer.extend(*part.finish())
@@ -198,6 +210,7 @@ def _run_chains(
         tally.show()
 
     run_in_order(task, len(lengths), num_workers, receive, tally.show)
+    broken.conclude(settings.steps(lengths) - broken.number)
 
 
 def _run(steps: Steps) -> None:

@@ -6,7 +6,7 @@ The step is described in :mod:`ppl_jax.infer.metropolis`; chains are made of it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 from ppl_jax.errors import DegenerateWeightsError, NoLatentsError
 from ppl_jax.execution import Execution, execute
 from ppl_jax.handlers import reusable
+from ppl_jax.infer.broken import FORGIVABLE, Broken
 from ppl_jax.infer.kernels import FIRST_SCALE, Kernel
 from ppl_jax.infer.other_choices import carried_over, has_other_choices
 from ppl_jax.infer.runs import check_weights
@@ -42,6 +43,10 @@ class Settings(NamedTuple):
     ambient: tuple
     seed: int
     proposal_share: float
+
+    def steps(self, lengths: Sequence[int]) -> int:
+        """How many steps chains of these numbers of traces make together."""
+        return sum(self.burn_in + length * self.thinning for length in lengths)
 
 
 class Impossible(BaseException):
@@ -88,6 +93,8 @@ class Proposal(Proposed):
     nothing chosen it is a chain's start, which is never given up.
     """
 
+    proposer = "the chain"
+
     __slots__ = ("chosen", "free", "kernel", "log_ratio", "moved", "nuisances", "previous", "scale", "scoped")
 
     def __init__(self, rng: Any, settings: Settings, previous: Sites, chosen: Key | None, scale: float):
@@ -101,6 +108,17 @@ class Proposal(Proposed):
         self.log_ratio = 0.0
         self.moved = False
         self.nuisances = False
+
+    @property
+    def steered(self) -> list[Site]:
+        """The latents so far whose values may be no draws from their priors: kept under another prior, or moved."""
+        if self.chosen is None:
+            return []
+        kept = [(self.previous[key], site) for key, site in self.free.items() if key in self.previous]
+        kept = [(old, site) for old, site in kept if site.value is not None and reusable(old, site)]
+        moved = [site for _, site in kept if (site.address, site.instance) == self.chosen]
+        changed = [site for old, site in kept if site.distribution.numbers() != old.distribution.numbers()]
+        return changed + moved
 
     def settle_latent(self, site: Site) -> None:
         """Keeps, moves or draws the value."""
@@ -185,15 +203,23 @@ class State(NamedTuple):
 
 
 def step(
-    settings: Settings, state: State, scale_of: Callable[[str], float], rng: Any
+    settings: Settings, state: State, scale_of: Callable[[str], float], rng: Any, broken: Broken | None = None
 ) -> tuple[State | None, float, Site]:
-    """One single-site step: the accepted new state or None, the acceptance probability, and the site to move."""
+    """One single-site step: the accepted new state or None, the acceptance probability, and the site to move.
+
+    A step that the moved value broke is refused, where ``broken`` counts them.
+    """
     keys = state.keys
     chosen = keys[int(rng.random() * len(keys))]
     execution = Proposal(rng, settings, state.free, chosen, scale_of(chosen[0]))
     try:
         trace = execute(execution, settings.model, settings.ambient)
     except Impossible:
+        return None, 0.0, state.free[chosen]
+    except FORGIVABLE as error:
+        if broken is None:
+            raise
+        broken.forgive(error, execution, rng.index - broken.number)
         return None, 0.0, state.free[chosen]
     free = execution.free
     if not (execution.moved and free):

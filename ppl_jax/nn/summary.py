@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import math
 from typing import TYPE_CHECKING
+
+from ppl_jax.shown import html_table
 
 if TYPE_CHECKING:
     from ppl_jax.nn.network import Network
@@ -31,12 +32,8 @@ def text(network: Network) -> str:
 
 def as_html(network: Network) -> str:
     """The same as a table for notebooks."""
-    rows = [
-        f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(label)}</th>"
-        f"<td style='text-align:left'>{'<br>'.join(html.escape(value) for value in values)}</td></tr>"
-        for label, values in _rows(network)
-    ]
-    return f"<table><caption>Network of {network.num_parameters:,} parameters</caption>{''.join(rows)}</table>"
+    rows = [(label, "\n".join(values)) for label, values in _rows(network)]
+    return html_table(f"Network of {network.num_parameters:,} parameters", [], rows)
 
 
 def _rows(network: Network) -> list[tuple[str, list[str]]]:

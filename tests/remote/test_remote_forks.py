@@ -63,12 +63,17 @@ def original_of(pids):
     return psutil.Process(parent)
 
 
-def ended(pid, seconds=30.0):
-    """Whether a process ends, and is collected, within a while."""
+def wait_for(condition, seconds=30.0):
+    """Whether it holds within a while."""
     deadline = time.monotonic() + seconds
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
-    return not psutil.pid_exists(pid)
+    return condition()
+
+
+def ended(pid):
+    """Whether a process ends, and is collected, within a while."""
+    return wait_for(lambda: not psutil.pid_exists(pid))
 
 
 # -- the same as without ----------------------------------------------------------------------------------------------
@@ -314,7 +319,7 @@ def test_what_a_copy_started_ends_with_it():
         sampled(model, 3)
         (pid,) = connect_all(model)
         children = psutil.Process(pid).children()
-        assert [child.name() for child in children] == ["sleep"] * 3
+        assert wait_for(lambda: [child.name() for child in children] == ["sleep"] * 3)  # after a moment as forks
         os.kill(pid, signal.SIGKILL)
         assert all(ended(child.pid) for child in children)
         sampled(model, 3)
