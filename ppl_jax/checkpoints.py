@@ -71,7 +71,9 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False),
             )
         except OSError as error:
-            raise StorageError(f"No checkpoints can be kept at {self.path}: {error}.") from error
+            raise StorageError(
+                f"No checkpoints can be kept at {self.path}: {error}. Give a folder that can be written to."
+            ) from error
         self.last_step: int | None = self._manager.latest_step()
 
     def newest(self) -> Checkpoint | None:

@@ -183,7 +183,7 @@ def source_of(
     if not callable(model) and hasattr(model, "__len__") and hasattr(model, "__getitem__"):
         count = len(model)
         if count == 0:
-            raise ValueError("There are no traces to train on.")
+            raise ValueError("Training needs traces, and there are none here. Give a model, or traces of one.")
         held_out = min(num_validation, count // 10)
         kept = model if held_out == 0 else _Part(model, count - held_out)
         validation = model[np.arange(count - held_out, count)] if held_out else None

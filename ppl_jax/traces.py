@@ -116,7 +116,7 @@ class Trace:
     def __getitem__(self, key: str | tuple[str, int]) -> Any:
         site = self._named(key)
         if site is None:
-            raise KeyError(f"no site {key!r} in this trace; its names are {self.names}")
+            raise KeyError(f"This trace has no site {key!r}. Choose among its names: {self.names}")
         return site.value
 
     def __contains__(self, key: object) -> bool:
@@ -170,7 +170,7 @@ def name_and_occurrence(key: Any) -> tuple[str, int | None]:
         return key, None
     if not is_key(key):
         raise TypeError(
-            "A value is read by the name of its site, trace['x'], or by name and occurrence, trace['x', 2]; got "
+            "A value must be read by the name of its site, trace['x'], or by name and occurrence, trace['x', 2]; got "
             f"{key!r}. The sites by number are trace.sites."
         )
     return key[0], int(key[1])

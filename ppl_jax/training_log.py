@@ -52,7 +52,9 @@ class TrainingLog:
             # The names of files have a resolution of a second: what is added tells apart two trainings within one.
             self._writer = EventsWriter(str(path / "events"), f".{os.getpid()}.{time.time_ns()}")
         except OSError as error:
-            raise StorageError(f"The log of the training cannot be written to {path}: {error}.") from error
+            raise StorageError(
+                f"The log of the training cannot be written to {path}: {error}. Give another folder."
+            ) from error
         self._path, self._full = path, False
         self._begun, self._traces = time.monotonic(), 0
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))

@@ -90,10 +90,10 @@ def load(path, name):
     return module
 
 
-SOURCE = '''import ppl_jax as ppl, ppl_jax.distributions as dist
+SOURCE = """import ppl_jax as ppl, ppl_jax.distributions as dist
 def model():
     return [ppl.sample(dist.Normal(0.0, 1.0)) for _ in range(2)]
-'''
+"""
 
 
 def sites_of(model):

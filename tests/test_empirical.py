@@ -360,6 +360,7 @@ def test_conditioning(as_list):
 
 def test_reweighting(posterior):
     """The posterior given one more observation, from that without it: against conjugacy."""
+
     def log_factor(trace):
         return -0.5 * (10.0 - trace["mu"]) ** 2 / 2 - 0.5 * math.log(2 * math.pi * 2)
 

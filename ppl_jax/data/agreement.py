@@ -43,12 +43,13 @@ def check_agreement(first: Outline, second: Outline) -> None:
         if None not in (shape, other) and shape != other:
             raise StorageError(
                 f"{first.label} and {second.label} are of different models: the observation '{name}' has shape {shape} "
-                f"in the one and {other} in the other."
+                f"in the one and {other} in the other. Give datasets of one model, or train a network on each."
             )
     if first.addresses and second.addresses and not set(first.addresses) & set(second.addresses):
         raise StorageError(
             f"{first.label} and {second.label} are of different models: they have no address in common (for example "
-            f"{first.addresses[0]!r} and {second.addresses[0]!r})."
+            f"{first.addresses[0]!r} and {second.addresses[0]!r}). Give datasets of one model, or train a network on "
+            "each."
         )
 
 
@@ -57,7 +58,7 @@ def check_shapes(outline: Outline, shapes: Mapping[str, Shape]) -> None:
     for name, shape in shapes.items():
         if name not in outline.observations:
             known = ", ".join(map(repr, outline.observations)) or "none"
-            raise StorageError(f"{outline.label} has no observation {name!r}. Its observations are: {known}.")
+            raise StorageError(f"{outline.label} has no observation {name!r}. Choose among its observations: {known}.")
         found = outline.observations[name]
         if found is None or tuple(found) != tuple(shape):
             has = "shapes that vary" if found is None else f"shape {found}"

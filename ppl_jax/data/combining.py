@@ -66,7 +66,9 @@ def verify_dataset(path: str | Path) -> list[str]:
     """
     path = Path(path)
     if not (path / "dataset.json").exists() and not any(path.glob("*.shard")):
-        raise StorageError(f"{path} is no dataset: it has neither dataset.json nor shards.")
+        raise StorageError(
+            f"{path} is no dataset: it has neither dataset.json nor shards. Give the folder that save_dataset wrote."
+        )
     found = find(path, recover=True)
     problems = list(found.problems)
     contents = Contents(found.paths, found.scans, recover=True)

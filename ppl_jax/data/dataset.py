@@ -6,6 +6,7 @@ through memory maps, and what a training run reads it does not keep.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -226,11 +227,14 @@ class Dataset(Source, Sequence[Trace]):
         chosen = np.asarray(index)
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
-                raise IndexError(f"A mask of shape {chosen.shape} does not fit {len(self)} traces.")
+                raise IndexError(f"A mask must have the shape of the traces, ({len(self)},), got {chosen.shape}.")
             return np.flatnonzero(chosen)
         chosen = chosen.astype(np.int64) if chosen.size == 0 else chosen
         if chosen.dtype.kind not in "iu" or np.any((chosen < -len(self)) | (chosen >= len(self))):
-            raise IndexError(f"Traces are numbered 0 to {len(self) - 1}, or from the end -1 to {-len(self)}.")
+            raise IndexError(
+                f"The number of a trace must be in 0 to {len(self) - 1}, or from the end in -1 to {-len(self)}, got "
+                f"{reprlib.repr(index)}."
+            )
         return np.where(chosen < 0, chosen + len(self), chosen)
 
     def _table(self, places: np.ndarray) -> tuple[TraceTable, np.ndarray]:
@@ -367,7 +371,9 @@ def _traces_of(traces: Any, log_weights: np.ndarray | None) -> tuple[TraceTable,
             )
         return traces.values, traces.log_weights
     if not isinstance(traces, TraceTable):
-        raise StorageError(f"Only an Empirical of traces or a TraceTable can be appended, not {type(traces).__name__}.")
+        raise StorageError(
+            f"What is appended must be an Empirical of traces or a TraceTable, got {type(traces).__name__}."
+        )
     return traces, np.zeros(len(traces)) if log_weights is None else np.asarray(log_weights, dtype=np.float64)
 
 

@@ -70,7 +70,9 @@ def create(path: Path) -> None:
             if not (path / MANIFEST).exists():
                 _write_manifest(path, Manifest(secrets.token_hex(16), []))
     except OSError as error:
-        raise StorageError(f"No dataset can be written to {path}: {error}.") from error
+        raise StorageError(
+            f"No dataset can be written to {path}: {error}. Give a folder that can be written to."
+        ) from error
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -83,7 +85,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise StorageError(f"{path} is no dataset: {file} cannot be read ({error.strerror}).") from error
+        raise StorageError(
+            f"{path} is no dataset: {file} cannot be read ({error.strerror}). Give the folder that save_dataset wrote."
+        ) from error
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2] or lines[1] != b"%08x" % crc32(lines[0]):
         raise StorageError(
@@ -99,7 +103,10 @@ def read_manifest(path: Path) -> Manifest:
             )
         return Manifest(content["id"], [Listed(*entry) for entry in content["shards"]])
     except (ValueError, TypeError, LookupError) as error:
-        raise StorageError(f"{file} is no manifest of a dataset ({error}).") from error
+        raise StorageError(
+            f"{file} is not the manifest of a dataset ({error}). Restore it from a copy; or read the shards of the "
+            "folder with open_dataset(..., recover=True)."
+        ) from error
 
 
 def _write_manifest(path: Path, manifest: Manifest) -> None:

@@ -105,7 +105,7 @@ def scan(path: Path) -> Scan:
         with open(path, "rb") as file:
             return _scan(path, file, os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error}.") from error
+        raise StorageError(f"{path} cannot be read: {error}. Make it readable, or restore it from a copy.") from error
 
 
 def _scan(path: Path, file: BinaryIO, size: int) -> Scan:

@@ -25,7 +25,9 @@ class Mapping:
             with open(path, "rb") as file:
                 self.map = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise StorageError(f"{path} cannot be read: {error}.") from error
+            raise StorageError(
+                f"{path} cannot be read: {error}. Make it readable, or restore it from a copy."
+            ) from error
         self.data = np.frombuffer(self.map, np.uint8)
         self.views = [np.frombuffer(self.map, dtype, length // dtype.itemsize) for dtype in FORMATS]
 

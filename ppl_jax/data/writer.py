@@ -74,7 +74,9 @@ class ShardWriter:
     def extend(self, table: TraceTable, log_weights: np.ndarray, run: Run | None = None) -> None:
         """Appends all traces of a table, with log weights float64 (n,); ``run`` is that of the first."""
         if len(table) != len(log_weights):
-            raise StorageError(f"{len(table)} traces cannot be appended with {len(log_weights)} log weights.")
+            raise StorageError(
+                f"{len(table)} traces must be appended with as many log weights, got {len(log_weights)}."
+            )
         position = 0
         while position < len(table):
             here = None if run is None else run._replace(start=run.start + position)

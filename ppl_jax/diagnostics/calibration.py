@@ -234,7 +234,7 @@ def _data(simulation: Trace) -> dict[str, Any]:
     """The simulated data of a trace, by name."""
     data = {site.name: site.value for site in simulation.sites if site.kind == OBSERVE and site.name is not None}
     if not data:
-        raise PPLError("The model observes nothing, so there is nothing to infer from.")
+        raise PPLError("The model observes nothing, so there is nothing to infer from. Name what it observes.")
     return data
 
 
@@ -242,7 +242,10 @@ def _ranks(name: str, truth: Any, draws: list[Any], ties: Stream) -> dict[str, f
     """(rank + u) / (n + 1) for each element; equal values are ranked at random, so that counts are uniform too."""
     true, sampled = np.asarray(truth, dtype=np.float64), np.array(draws, dtype=np.float64)
     if sampled.shape[1:] != true.shape:
-        raise PPLError(f"'{name}' has shape {true.shape} in the simulation and {sampled.shape[1:]} in the posterior.")
+        raise PPLError(
+            f"'{name}' has shape {true.shape} in the simulation and {sampled.shape[1:]} in the posterior. Choose "
+            "numbers, or arrays of one shape."
+        )
     below, equal = np.sum(sampled < true, axis=0), np.sum(sampled == true, axis=0)
     labels = [name] if true.shape == () else [f"{name}[{', '.join(map(str, at))}]" for at in np.ndindex(true.shape)]
     count = len(draws) + 1

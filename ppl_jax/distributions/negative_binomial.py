@@ -204,4 +204,3 @@ def _spread(mean: Any, shape: tuple[int, ...]) -> Any:
     array = np.array(np.broadcast_to(mean, shape))
     array.setflags(write=False)
     return array
-

@@ -161,8 +161,8 @@ class Empirical(Sequence[Any]):
         """Natural logarithm of the estimated marginal likelihood. Raises PPLError where the engine gives none."""
         if self._log_evidence is None:
             raise PPLError(
-                "This posterior has no estimate of the evidence. Importance sampling (with any proposal) and "
-                "SMC give one; prior sampling and MCMC do not."
+                "This posterior has no estimate of the evidence: prior sampling and MCMC give none. Use importance "
+                "sampling (with any proposal) or SMC."
             )
         return self._log_evidence
 
@@ -290,7 +290,7 @@ class Empirical(Sequence[Any]):
         """
         probabilities = np.asarray(q, dtype=np.float64)
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
-            raise PPLError(f"A quantile is asked for at probabilities in [0, 1], got {q!r}.")
+            raise PPLError(f"The probabilities of quantiles must be in [0, 1], got {q!r}.")
         parts = self._of_parts(lambda part: part.quantile(q))
         if parts is not None:
             return parts
@@ -351,7 +351,9 @@ class Empirical(Sequence[Any]):
         if isinstance(index, (int, np.integer)):
             return self.values[index]
         if is_key(index):
-            raise TypeError(f"Samples are chosen by number. The values of a site are posterior.map({index!r}).")
+            raise TypeError(
+                f"Samples are chosen by number, got {index!r}. Use posterior.map({index!r}) for the values of a site."
+            )
         log_weights = self.log_weights[index if isinstance(index, slice) else _indices(len(self), index)]
         share, evidence, total = len(log_weights) / max(1, len(self)), self._log_evidence, log_sum(self.log_weights)
         if evidence is not None and share > 0 and total > -np.inf:
@@ -402,7 +404,10 @@ class Empirical(Sequence[Any]):
         methods = {"systematic": systematic, "multinomial": multinomial}
         count = len(self) if num_samples is None else num_samples
         if method not in methods or count < 0:
-            raise PPLError(f"resample: num_samples={count}, method={method!r}; methods are {', '.join(methods)}.")
+            raise PPLError(
+                f"resample: num_samples must be 0 or more and method one of {', '.join(methods)}; got {count} and "
+                f"{method!r}."
+            )
         index = methods[method](self.weights, count, seed)
         resampled = self._with(self._take(index), None, self._log_evidence, count, chosen=index)
         if not self.is_chain and self.families is None:
@@ -474,7 +479,10 @@ class Empirical(Sequence[Any]):
         factors = check_log_weights(np.asarray(given, dtype=np.float64), len(self))
         log_weights, total = self.log_weights + factors, log_sum(self.log_weights)
         if total == -np.inf:
-            raise DegenerateWeightsError(f"All {len(self)} weights are zero already, so there is nothing to reweight.")
+            raise DegenerateWeightsError(
+                f"All {len(self)} weights are zero already, so there is nothing to reweight. Take more samples, or a "
+                "wider likelihood."
+            )
         evidence = None if self._log_evidence is None else self._log_evidence + log_sum(log_weights) - total
         return self._with(self.values, log_weights, evidence, self.num_executions, self.num_chains)
 

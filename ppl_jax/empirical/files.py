@@ -66,7 +66,9 @@ def save_posterior(posterior: Empirical, path: str | Path) -> None:
         unfinished.write_text(json.dumps(description), encoding="utf-8")
         os.replace(unfinished, path / _DESCRIPTION)
     except OSError as error:
-        raise StorageError(f"The posterior cannot be written to {path}: {error}.") from error
+        raise StorageError(
+            f"The posterior cannot be written to {path}: {error}. Give a folder that can be written to."
+        ) from error
 
 
 def load_posterior(path: str | Path) -> Empirical:
@@ -110,8 +112,8 @@ def load_posterior(path: str | Path) -> Empirical:
         raise
     except (OSError, EOFError, ValueError, LookupError, TypeError, PPLError, DegenerateWeightsError) as error:
         raise StorageError(
-            f"{path} holds no readable posterior: {error}. It was cut off, changed, or is something else; if an engine "
-            "wrote the traces, ppl_jax.storage.open_table may still read them."
+            f"{path} holds no readable posterior: {error}. It was cut off, changed, or is something else. Restore it "
+            "from a copy; if an engine wrote the traces, ppl_jax.storage.open_table may still read them."
         ) from error
 
 

@@ -103,7 +103,8 @@ def check_number(log_weight: Any, execution: Execution) -> None:
     """Raises DegenerateWeightsError if the weight of an execution is NaN and proposals steered it."""
     if log_weight != log_weight and execution.steered:
         raise DegenerateWeightsError(
-            f"The weight of execution {execution.rng.index} is NaN{proposed_to(execution)}."
+            f"The weight of execution {execution.rng.index} is NaN{proposed_to(execution)}. Let the model give a "
+            "finite density there, or -math.inf where it is impossible."
         )
 
 

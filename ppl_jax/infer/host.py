@@ -131,9 +131,7 @@ def _write_blocks(job: Job, blocks: Iterator[TableAndWeights], writer: TraceWrit
                     warn_of_unmet_names(job.observations, names)
 
 
-def write_execution(
-    job: Job, rng: Any, writer: TraceWriter, named: bool = False, broken: Broken | None = None
-) -> Any:
+def write_execution(job: Job, rng: Any, writer: TraceWriter, named: bool = False, broken: Broken | None = None) -> Any:
     """Runs the model once and stores the trace; returns its log weight, or with ``named`` the names it met.
 
     One that a proposed value broke has weight zero, and is not stored, where ``broken`` counts them.

@@ -190,7 +190,9 @@ def _run_guided(
     if not isinstance(network, Network):
         raise TypeError(f"proposal must be a network from ppl_jax.train, or a function of a Site; got {network!r}.")
     if prior_inflation != 1.0:
-        raise ValueError("prior_inflation widens the prior as a proposal; a network has proposals of its own.")
+        raise ValueError(
+            "prior_inflation widens the prior as a proposal; a network has proposals of its own. Give one of the two."
+        )
     num_traces, lockstep = check_count("num_traces", num_traces), at_once(job.model, check_count("lockstep", lockstep))
     loops = Loops() if fresh_loops is None else Loops(check_count("fresh_loops", fresh_loops, least=0), remote=True)
     broken = Broken()

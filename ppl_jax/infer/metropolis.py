@@ -143,7 +143,9 @@ def _check_share(proposal: Any, share: Any) -> float:
     """The probability of a step from a network, 0 without one."""
     if proposal is None:
         if share is not None:
-            raise ValueError(f"proposal_share={share!r} is the share of a network's steps, but there is no proposal.")
+            raise ValueError(
+                f"proposal_share={share!r} is the share of a network's steps, but there is no proposal. Give one."
+            )
         return 0.0
     if share is None:
         return _PROPOSAL_SHARE

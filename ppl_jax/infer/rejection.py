@@ -269,9 +269,7 @@ class Again(Looping):
     __slots__ = ("accepted", "earlier", "ended", "guided", "most", "number", "passes", "reached")
 
     def __init__(self, earlier: Steered, number: int, guided: bool, most: int | None):
-        super().__init__(
-            earlier.own, earlier.job, earlier.network, earlier.slot, earlier.evaluator, earlier.treatment
-        )
+        super().__init__(earlier.own, earlier.job, earlier.network, earlier.slot, earlier.evaluator, earlier.treatment)
         self.coverage = None  # what is run again was counted
         self.earlier = earlier
         self.number = number

@@ -341,4 +341,3 @@ def families(layout: Any) -> Any:
     if layout[0] == "Mixture":
         return ("Mixture", *(families(component) for component in layout[2]))
     return layout[0]
-

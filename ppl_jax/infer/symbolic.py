@@ -47,7 +47,9 @@ class HostStream:
 
     def random(self) -> float:
         """Refuses."""
-        raise UntraceableModelError("JAX cannot trace a draw that is hidden from the engine by `block`.")
+        raise UntraceableModelError(
+            "JAX cannot trace a draw that is hidden from the engine by `block`. Use backend='host'."
+        )
 
 
 class SymbolicExecution(Execution):

@@ -62,7 +62,7 @@ def embedding_of(name: str, given: Any) -> Embedding:
         unknown = set(given) - {"dim", "kind", "module", "length"}
         if unknown:
             raise ValueError(
-                f"{here} has no setting {sorted(unknown)[0]!r}; there are 'dim', 'kind', 'module' and 'length'."
+                f"{here}: a setting must be 'dim', 'kind', 'module' or 'length', got {sorted(unknown)[0]!r}."
             )
         given = dict(given)
         if given.get("module") is not None:
@@ -79,9 +79,9 @@ def embedding_of(name: str, given: Any) -> Embedding:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{here}: {setting} must be an integer of at least 1, got {number!r}.")
     if given.length is not None and given.kind not in COUNTABLE:
-        raise ValueError(f"{here}: length goes with the kinds 'set' and 'sequence', not with {given.kind!r}.")
+        raise ValueError(f"{here}: with a length, kind must be 'set' or 'sequence', got {given.kind!r}.")
     if (given.kind == "module") != isinstance(given.module, nn.Module):
-        raise ValueError(f"{here}: a Flax linen module goes with kind 'module', and with no other.")
+        raise ValueError(f"{here}: kind 'module' needs a Flax linen module, and the others have none.")
     return given
 
 

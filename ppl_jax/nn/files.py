@@ -52,7 +52,9 @@ def save_network(network: Network, path: str | Path) -> None:
         text = json.dumps(data | {"crc32": _checksum(data)}, indent=1)
         (path / "network.json").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"The network cannot be written to {path}: {error}.") from error
+        raise StorageError(
+            f"The network cannot be written to {path}: {error}. Give a folder that can be written to."
+        ) from error
 
 
 def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = None) -> Network:
@@ -82,7 +84,9 @@ def load_network(path: str | Path, modules: Mapping[str, nn.Module] | None = Non
             arrays = {key: archive[key] for key in archive.files}
         return network_from_json(data, arrays, modules or {}, str(path))
     except OSError as error:
-        raise StorageError(f"{path} is not a folder with a network: {error}.") from error
+        raise StorageError(
+            f"{path} is not a folder with a network: {error}. Give the folder that network.save wrote."
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, StorageError):
             raise

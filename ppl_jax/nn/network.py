@@ -390,9 +390,7 @@ def grown(config: NetworkConfig, rows: int, categories: int, kinds: set[int]) ->
     width = config.categories
     if categories > width:
         width = 1 << (categories - 1).bit_length()
-    return replace(
-        config, capacity=capacity, categories=width, kinds=tuple(sorted(kinds.union(config.kinds)))
-    )
+    return replace(config, capacity=capacity, categories=width, kinds=tuple(sorted(kinds.union(config.kinds))))
 
 
 def grow(tree: Any, old: NetworkConfig, new: NetworkConfig, key: jax.Array | None) -> Any:
@@ -457,4 +455,3 @@ def compiled_step(config: NetworkConfig) -> Any:
 
 def _apply_step(module: ProposalModule, params: Parameters, state: State, embedded: jax.Array, token: Any) -> Any:
     return module.apply({"params": params}, state, embedded, token, method=ProposalModule.step)
-

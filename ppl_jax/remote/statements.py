@@ -161,9 +161,7 @@ class Vocabulary:
         row = traces.rows
         if len(row) != width:
             raise MalformedMessage(f"a part of {len(row)} numbers came, its sites have {width}")
-        return tuple(
-            [Spoken(statement, row[slot[0] : slot[1]], row[slot[1] : slot[2]]) for statement, slot in entries]
-        )
+        return tuple([Spoken(statement, row[slot[0] : slot[1]], row[slot[1] : slot[2]]) for statement, slot in entries])
 
     def question(self, message: m.Sample) -> Question:
         """What a Sample says.
@@ -201,6 +199,7 @@ class Vocabulary:
 
 
 # -- raising primitives ------------------------------------------------------------------------------------------------
+
 
 def answer(statement: Statement, value: Numbers, parameters: Numbers) -> m.Message:
     """Raises the statement that waits, and gives the message that answers it."""
@@ -240,9 +239,7 @@ def raise_statement(spoken: Spoken) -> None:
     elif kind == SiteKind.FACTOR:
         factor(float(value[0]), name, address=address)
     elif kind == SiteKind.SAMPLE:  # its value was settled within the simulator
-        site = Site(
-            SAMPLE, statement.make(parameters), statement.value(value), name, address, statement.control, False
-        )
+        site = Site(SAMPLE, statement.make(parameters), statement.value(value), name, address, statement.control, False)
         frame = next(frames(), None)
         if frame is not None:
             send(site, frame)
@@ -282,9 +279,7 @@ class Scopes:
         scope.leave()
 
 
-def raise_all(
-    spoken: Sequence[Spoken], scopes: Scopes, raise_one: Callable[[Spoken], None] = raise_statement
-) -> Any:
+def raise_all(spoken: Sequence[Spoken], scopes: Scopes, raise_one: Callable[[Spoken], None] = raise_statement) -> Any:
     """Raises statements in order; gives what the model returned, where that is among them."""
     result = None
     for said in spoken:

@@ -67,7 +67,9 @@ class TableFolder:
             names = ("layouts.jsonl", "objects.jsonl", "rows.f64", "index.bin")
             self._layouts, self._objects, self._rows, self._index = (_GrowingFile(path / name) for name in names)
         except OSError as error:
-            raise StorageError(f"No traces can be written to {path}: {error}.") from error
+            raise StorageError(
+                f"No traces can be written to {path}: {error}. Give a folder that can be written to."
+            ) from error
         self._layouts_written = (0, 0)  # lines, bytes
         self._objects_written = (0, 0)
 
@@ -127,7 +129,9 @@ def open_table(path: str | Path) -> tuple[TraceTable, np.ndarray]:
         objects = [_read_json(path / "objects.jsonl", line) for line in _whole_lines(path / "objects.jsonl")]
         heap, index = _map(path / "rows.f64", _NUMBER), _map(path / "index.bin", INDEX)
     except OSError as error:
-        raise StorageError(f"{path} is not a folder of stored traces: {error}.") from error
+        raise StorageError(
+            f"{path} is not a folder of stored traces: {error}. Give the path=... of the run."
+        ) from error
     starts, kinds, log_weights = index["start"], index["kind"], index["log_weight"]
     whole = _whole_entries(layouts, starts, kinds, len(heap))
     if not whole.all():
@@ -153,8 +157,14 @@ def _read_layout(path: Path, line: bytes) -> RowLayout:
         if layout.width >= 1:
             return layout
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise StorageError(f"{path / 'layouts.jsonl'} is damaged, or of another version: {error}") from error
-    raise StorageError(f"{path / 'layouts.jsonl'} is damaged: a row of {layout.width} numbers.")
+        raise StorageError(
+            f"{path / 'layouts.jsonl'} is damaged, or of another version: {error}. Restore it from a copy, or make the "
+            "traces again."
+        ) from error
+    raise StorageError(
+        f"{path / 'layouts.jsonl'} is damaged: a row of {layout.width} numbers. Restore it from a copy, or make the "
+        "traces again."
+    )
 
 
 def _whole_entries(layouts: list[RowLayout], starts: np.ndarray, kinds: np.ndarray, available: int) -> np.ndarray:

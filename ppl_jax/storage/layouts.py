@@ -182,7 +182,7 @@ def _check_family(site: SiteLayout, distribution: tuple) -> None:
     if unknown:
         raise StorageError(
             f"The {site.kind} site {site.name or site.address!r} has a distribution of family {unknown[0]!r}, of which "
-            f"stored traces know nothing. The families are {', '.join(sorted(FAMILIES))}."
+            f"stored traces know nothing. Use one of these families: {', '.join(sorted(FAMILIES))}."
         )
 
 

@@ -51,7 +51,7 @@ class StoredTrace(Trace):
     def __getitem__(self, key: str | tuple[str, int]) -> Any:
         place = self._layout.position(key)
         if place is None:
-            raise KeyError(f"no site {key!r} in this trace; its names are {self.names}")
+            raise KeyError(f"This trace has no site {key!r}. Choose among its names: {self.names}")
         return self._layout.value(place, self._row, self._objects)
 
     def __contains__(self, key: object) -> bool:
@@ -155,7 +155,9 @@ class TraceTable(Sequence[Trace]):
         if missing:
             known = sorted({other for layout, _ in groups for other in layout.named})
             count = sum(len(self.starts[rows]) for rows in missing)
-            raise KeyError(f"{count} of {len(self)} traces have no site named {key!r}; the names that occur: {known}")
+            raise KeyError(
+                f"{count} of {len(self)} traces have no site named {key!r}. Choose among the names that occur: {known}"
+            )
         numbers = [layout.numbers(layout.position(key)) for layout, _ in groups]  # type: ignore[arg-type]
         column = self.gather(numbers, groups)
         return as_column([trace[key] for trace in self]) if column is None else column

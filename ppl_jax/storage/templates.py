@@ -123,7 +123,8 @@ def _object(objects: list[Any], number: float) -> Any:
     if not 0 <= number < len(objects):
         raise StorageError(
             f"A stored trace refers to object {number:.0f} of {len(objects)}: objects.jsonl was cut off or changed. "
-            "Numbers and arrays of the trace can still be read; its strings and very large integers cannot."
+            "Restore it from a copy. Numbers and arrays of the trace can still be read; its strings and very large "
+            "integers cannot."
         )
     return objects[int(number)]
 

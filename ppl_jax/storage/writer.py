@@ -143,7 +143,9 @@ class TraceWriter:
           StorageError: this table is on disk and the other refers to objects that only memory can hold.
         """
         if len(table) != len(log_weights):
-            raise StorageError(f"{len(table)} traces cannot be appended with {len(log_weights)} log weights.")
+            raise StorageError(
+                f"{len(table)} traces must be appended with as many log weights, got {len(log_weights)}."
+            )
         for low in range(0, len(table), _BLOCK):
             self._extend_block(table[low : low + _BLOCK], log_weights[low : low + _BLOCK])
 

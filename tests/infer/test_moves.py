@@ -43,9 +43,9 @@ def in_scopes():
 def test_a_random_walk_is_worth_its_steps_beside_fresh_draws(model):
     data = {f"y{k}": value for k, value in enumerate(POINTS)}
     walk, prior = (
-        ppl.metropolis_hastings(
-            model, data, 12_000, kernel=kernel, burn_in=2000, num_chains=3, seed=1, **QUIET
-        ).map("mu")
+        ppl.metropolis_hastings(model, data, 12_000, kernel=kernel, burn_in=2000, num_chains=3, seed=1, **QUIET).map(
+            "mu"
+        )
         for kernel in ("random_walk", "lightweight")
     )
     # A walk of the best fixed scale is worth as much as the prior's proposals here. Both sizes are known to a factor of
@@ -93,9 +93,9 @@ def exact_numbers():
 @pytest.mark.parametrize("kernel", ["random_walk", pytest.param("lightweight", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [mixture, pytest.param(mixture_as_one_array, marks=pytest.mark.slow)])
 def test_a_mixture_of_unknown_size(model, kernel):
-    chain = ppl.metropolis_hastings(
-        model, {}, 24_000, kernel=kernel, burn_in=1000, num_chains=3, seed=1, **QUIET
-    ).map("number")
+    chain = ppl.metropolis_hastings(model, {}, 24_000, kernel=kernel, burn_in=1000, num_chains=3, seed=1, **QUIET).map(
+        "number"
+    )
     exact = exact_numbers()
     assert chain.effective_sample_size > 60
     for number in range(3):

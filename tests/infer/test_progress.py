@@ -121,9 +121,7 @@ def test_executions_of_a_slow_model_are_shown_as_they_finish(monkeypatch, worker
 
 def test_steps_of_a_slow_chain_in_another_process_are_shown_as_they_are_made(monkeypatch):
     seen = recorded(monkeypatch)
-    ppl.metropolis_hastings(
-        slow, {"y": 1.0}, 100, burn_in=10, num_chains=2, num_workers=2, seed=1, progress=False
-    )
+    ppl.metropolis_hastings(slow, {"y": 1.0}, 100, burn_in=10, num_chains=2, num_workers=2, seed=1, progress=False)
     assert sum(number for _, number in seen) >= 120 - 2
     assert len([number for _, number in seen if number]) >= 2
 

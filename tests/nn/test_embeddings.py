@@ -213,9 +213,7 @@ def test_a_saved_network_is_the_same(model, kind, setting, data, tmp_path):
     network.save(tmp_path / "network")
     loaded = ppl.load_network(tmp_path / "network")
     assert loaded.config == network.config
-    first, again = (
-        compiled_observer(kept.config)(kept.params, *kept.standardised(data)) for kept in (network, loaded)
-    )
+    first, again = (compiled_observer(kept.config)(kept.params, *kept.standardised(data)) for kept in (network, loaded))
     np.testing.assert_array_equal(first, again)
 
 

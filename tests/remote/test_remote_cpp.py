@@ -100,9 +100,7 @@ def test_rejection_scope():
     exact = stats.truncnorm(-0.8 / variance**0.5, np.inf, loc=0.8, scale=variance**0.5)
     with ppl.RemoteModel(command=[str(built("programs")), "{endpoint}", "rejection"], timeout=WAIT) as simulator:
         for proposal in (None, lambda site: None):
-            posterior = ppl.importance_sampling(
-                simulator, {"y": 1.0}, 5000, proposal=proposal, seed=1, progress=False
-            )
+            posterior = ppl.importance_sampling(simulator, {"y": 1.0}, 5000, proposal=proposal, seed=1, progress=False)
             x = posterior.map("x")
             assert x.mean == pytest.approx(exact.mean(), abs=4 * exact.std() / np.sqrt(posterior.effective_sample_size))
             assert {len(trace.sites) for trace in posterior} == {2}

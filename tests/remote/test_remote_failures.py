@@ -489,9 +489,7 @@ def killed_at_random(number, kills, model, processes, proposal):
         while done < kills:
             killer = Killer(remote, kills - done, seed=runs)
             killer.start()
-            posterior = ppl.importance_sampling(
-                remote, GUM_DATA, number, proposal=proposal, seed=5, progress=False
-            )
+            posterior = ppl.importance_sampling(remote, GUM_DATA, number, proposal=proposal, seed=5, progress=False)
             killer.stopped.set()
             killer.join()
             done, runs = done + killer.done, runs + 1

@@ -107,9 +107,7 @@ def test_nested_loops_in_every_mode():
         whole = ppl.importance_sampling(model, {"data": 1.0}, 200, seed=4, progress=False)
         asked = ppl.importance_sampling(model, {"data": 1.0}, 200, proposal=lambda s: None, seed=4, progress=False)
         chain = ppl.metropolis_hastings(model, {"data": 1.0}, 100, burn_in=20, seed=5, progress=False)
-        again = ppl.metropolis_hastings(
-            lambda: model(), {"data": 1.0}, 100, burn_in=20, seed=5, progress=False
-        )
+        again = ppl.metropolis_hastings(lambda: model(), {"data": 1.0}, 100, burn_in=20, seed=5, progress=False)
         recorded = handlers.trace(handlers.seed(model, seed=4, index=3)).get_trace()
     for one, other in ((whole, asked), (chain, again)):
         for here, there in zip(one, other, strict=True):

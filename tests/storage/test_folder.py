@@ -90,9 +90,7 @@ def test_no_folder(tmp_path):
 UNHEARD = '[[["sample", "a", 1, "x", true, false, [], ["Unheard", []], null]], ["none"]]'
 
 
-@pytest.mark.parametrize(
-    "line", ["not json", "[]", "[1, 2]", '[[["sample"]], ["float"]]', "null", '{"a": 1}', UNHEARD]
-)
+@pytest.mark.parametrize("line", ["not json", "[]", "[1, 2]", '[[["sample"]], ["float"]]', "null", '{"a": 1}', UNHEARD])
 def test_damaged_layouts(whole, tmp_path, line):
     shutil.copytree(whole, tmp_path / "copy")
     (tmp_path / "copy" / "layouts.jsonl").write_text(line + "\n")

@@ -124,4 +124,3 @@ def test_memory_of_a_million_traces():
     assert len(table) == 100_000
     assert table.heap.nbytes + table.starts.nbytes + table.kinds.nbytes + log_weights.nbytes == 100_000 * 108
     assert table.column("mu").shape == (100_000,)
-
