@@ -8,7 +8,6 @@ from math import ceil, inf, log, log10, nan, sqrt
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 _FEWEST = 4  # draws of half a chain, below which nothing can be said
 
@@ -66,6 +65,8 @@ def _is_constant(values: np.ndarray) -> bool:
 
 def _rank_normalised(values: np.ndarray) -> np.ndarray:
     """The normal quantiles of the ranks among all values (Blom's (r - 3/8) / (n + 1/4))."""
+    from scipy.stats import rankdata  # takes a second to import
+
     ranks = rankdata(values, method="average").reshape(values.shape)
     return ndtri((ranks - 0.375) / (values.size + 0.25))
 

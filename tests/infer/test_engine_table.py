@@ -1,4 +1,4 @@
-"""A table: engines that draw or step, host and JAX, on every public family as a latent, against quadrature.
+"""A table: every engine and backend on every public family as a latent, against posteriors by quadrature.
 
 A case is a latent whose number (itself, or its first element) has a known distribution, scipy's, and is observed with a
 normal error. scipy's quantile function at the midpoints of N equal intervals turns expectations under the prior into
@@ -157,14 +157,14 @@ def prior_moments(name):
     return mean, math.sqrt(max(0.0, probabilities @ (bounded - mean) ** 2))
 
 
-def program(names, width):
-    """A program of independent latents, each observed."""
+def program(names, width, given=True):
+    """A program of independent latents, each observed; it has the data itself where they are ``given``."""
 
     def model():
         for name in names:
             number = first(ppl.sample(TABLE[name][0], name=name))
             y, error = datum(name, width)
-            ppl.observe(dist.Normal(number, error), y, name=f"{name} seen")
+            ppl.observe(dist.Normal(number, error), y if given else None, name=f"{name} seen")
 
     return model
 
@@ -212,6 +212,13 @@ def test_host(name, engine):
     judge(ENGINES[engine](program([name], 1.0), 1000), name, 1.0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", TABLE)
+def test_host_with_ten_times_the_traces(name, engine):
+    judge(ENGINES[engine](program([name], 1.0), 10_000), name, 1.0, share=0.05)
+
+
 # -- on JAX, all families in one program -------------------------------------------------------------------------------
 
 
@@ -224,3 +231,43 @@ def on_jax():
 @pytest.mark.parametrize("name", TABLE)
 def test_importance_sampling_on_jax(name):
     judge(on_jax(), name, 3.0, share=0.05)
+
+
+# -- by gradients, all continuous families in one program --------------------------------------------------------------
+
+CONTINUOUS = [name for name, (family, _) in TABLE.items() if not family.discrete and not isinstance(family, dist.Delta)]
+
+
+@functools.cache
+def by_nuts():
+    return ppl.nuts(program(CONTINUOUS, 1.0), num_traces=4000, burn_in=1000, target_accept=0.9, seed=7, **QUIET)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_nuts(name):
+    judge(by_nuts(), name, 1.0)
+
+
+# -- guided by a network, all families in one program ------------------------------------------------------------------
+
+
+@functools.cache
+def network():
+    return ppl.train(program(list(TABLE), 3.0, given=False), 20_000, core="feedforward", seed=8, **QUIET)
+
+
+@functools.cache
+def guided(engine):
+    model, data = program(list(TABLE), 3.0, given=False), {f"{name} seen": datum(name, 3.0)[0] for name in TABLE}
+    given = {"proposal": network(), "seed": 9, **QUIET}
+    if engine == "importance sampling":
+        return ppl.importance_sampling(model, data, 20_000, **given)
+    return ppl.metropolis_hastings(model, data, 20_000, num_chains=10, burn_in=100, **given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["importance sampling", "metropolis hastings"])
+@pytest.mark.parametrize("name", TABLE)
+def test_guided(name, engine):
+    judge(guided(engine), name, 3.0)
