@@ -106,8 +106,9 @@ pythia: build ## fetch the event generator Pythia 8 (build/pythia), build it (mi
 	@examples/pythia_tau/fetch_pythia.sh build/pythia $(BIN)/python
 	@$(call cmake_project,examples/pythia_tau,build/pythia_tau)
 
-lint: env ## ruff and mypy
+lint: env ## ruff (rules and format) and mypy
 	$(BIN)/ruff check $(LINTED)
+	$(BIN)/ruff format --check --quiet $(LINTED)
 	$(BIN)/mypy $(PACKAGES)
 
 # Whole files go to a process, because the tests of a file share what is slow to make: trained networks, compiled functions.

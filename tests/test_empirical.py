@@ -142,7 +142,7 @@ def test_quantiles_grow_with_probability(log_weights, p, q):
 
 def test_impossible_probabilities():
     for q in (-0.1, 1.1, math.nan, [0.5, 2.0]):
-        with pytest.raises(PPLError, match=r"probabilities in \[0, 1\]"):
+        with pytest.raises(PPLError, match=r"probabilities of quantiles must be in \[0, 1\]"):
             Empirical([1.0, 2.0]).quantile(q)
 
 
@@ -220,7 +220,7 @@ def test_statistics_of_what_has_none(posterior):
 
 def test_evidence_that_is_not_known():
     assert not Empirical([1.0]).has_log_evidence
-    with pytest.raises(PPLError, match=r"Importance sampling .* and SMC give one"):
+    with pytest.raises(PPLError, match=r"no estimate of the evidence.* Use importance sampling .* or SMC"):
         _ = Empirical([1.0]).log_evidence
 
 
@@ -318,7 +318,7 @@ def test_systematic_resampling_takes_floor_or_ceiling(log_weights, count, seed):
 
 def test_resampling_that_is_not_there():
     for arguments in ({"method": "magic"}, {"num_samples": -1}):
-        with pytest.raises(PPLError, match="methods are systematic, multinomial"):
+        with pytest.raises(PPLError, match="method one of systematic, multinomial"):
             Empirical([1.0]).resample(seed=0, **arguments)
 
 
@@ -445,7 +445,7 @@ def test_a_key_that_is_none_is_refused_and_what_is_not_there_is_missing(stored):
             trace[key]
         assert key not in trace
     for key in ("nu", ("mu", 2), ("mu", 0), ("mu", -1)):
-        with pytest.raises(KeyError, match="names are"):
+        with pytest.raises(KeyError, match="among its names"):
             trace[key]
         assert key not in trace
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.slow
 def test_the_demo(tmp_path):
     scale = ["--traces", "20000", "--steps", "2000", "--training", "5000"]
     command = [sys.executable, "examples/track/demo.py", *scale, "--output", str(tmp_path)]

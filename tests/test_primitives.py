@@ -51,7 +51,7 @@ def test_a_trace_records_every_statement_in_order():
     assert trace.result == [x, "done"]
     assert [family for _, family in trace.type.draws] == ["Normal"]
     assert "y" in trace
-    with pytest.raises(KeyError, match="names are"):
+    with pytest.raises(KeyError, match="among its names"):
         trace["nothing"]
 
 

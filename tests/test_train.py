@@ -371,7 +371,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_an_empty_dataset_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no traces to train on"):
+    with pytest.raises(ValueError, match="Training needs traces, and there are none here"):
         ppl.train(new_dataset(tmp_path / "set"), 64, **SMALL)
 
 
@@ -428,7 +428,7 @@ def test_a_truncated_shard_is_named(tmp_path):
         ({"clip_norm": 0.0}, ValueError, "clip_norm must be positive"),
         ({"backend": "gpu"}, ValueError, "backend must be"),
         ({"model": 3.0}, TypeError, "train needs a callable model"),
-        ({"model": []}, ValueError, "no traces to train on"),
+        ({"model": []}, ValueError, "Training needs traces, and there are none here"),
     ],
 )
 def test_wrong_settings_are_refused(settings, error, message):

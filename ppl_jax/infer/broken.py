@@ -4,7 +4,8 @@ A proposal may give a value that the prior never would, and the program fails th
 infinite, an external program gives up. The posterior has no mass worth speaking of at such values, so the execution
 counts with weight zero. But the same failure at values that the prior gives is a fault of the program, which must be
 seen. So an execution is forgiven if it fails in its numbers, or if a value that was proposed to it is one that the
-prior all but never draws; and no run ends well of which half the executions fail.
+prior all but never draws; and no run ends well of which half the executions fail. A walk of single sites moves to what
+the prior gives too: there only the second counts.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ class Broken:
 
     Args:
       outcome: what the run makes of them, a sentence.
+      any_numerical: whether failures in the numbers are forgiven at values that the prior gives too.
 
     Attributes:
       number: how many there were.
     """
 
-    def __init__(self, outcome: str = _LEFT_OUT) -> None:
+    def __init__(self, outcome: str = _LEFT_OUT, any_numerical: bool = True) -> None:
         self.number = 0
+        self._any_numerical = any_numerical
         self._outcome = outcome
         self._first: PPLError | None = None
 
@@ -58,7 +61,7 @@ class Broken:
           execution: where it ended.
           finished: how many executions of the run have come to their end.
         """
-        if not _is_values(error, execution):
+        if not _is_values(error, execution, self._any_numerical):
             raise error
         self.number += 1
         self._first = self._first or error
@@ -108,11 +111,11 @@ def check_number(log_weight: Any, execution: Execution) -> None:
         )
 
 
-def _is_values(error: PPLError, execution: Execution) -> bool:
+def _is_values(error: PPLError, execution: Execution, any_numerical: bool) -> bool:
     """Whether an error is due to the values that were proposed."""
     if not execution.steered or not isinstance(error, FORGIVABLE):
         return False
-    if isinstance(error, ParameterError | DegenerateWeightsError) or _is_numerical(error.__cause__):
+    if any_numerical and (not isinstance(error, ModelError) or _is_numerical(error.__cause__)):
         return True
     return any(improbable(site.distribution, site.value) for site in execution.steered if site.value is not None)
 

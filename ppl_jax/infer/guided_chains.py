@@ -229,7 +229,7 @@ class SideBySide:
     def _begin(self, number: int, slot: int, running: list[_Chain], writer: TraceWriter, progress: Progress) -> _Chain:
         """Puts a chain into a slot. It writes into memory where others are under way that come before it."""
         own = writer if self._width == 1 else TraceWriter()
-        broken = Broken()
+        broken = Broken(any_numerical=False)
         steps = run_chain(self._settings, number, self._lengths[number], own, progress, broken)
         chain = _Chain(number, steps, own, slot, broken)
         running.append(chain)

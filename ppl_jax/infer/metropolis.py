@@ -180,7 +180,7 @@ def _run_chains(
 
     def run(chain: int, part: TraceWriter, counter: Counter) -> None:
         """A chain in this process."""
-        own = Broken()
+        own = Broken(any_numerical=False)
         _run(run_chain(settings, chain, lengths[chain], part, counter, own))
         broken.add(own)
 

@@ -187,7 +187,7 @@ def test_only_traces_can_be_appended(tmp_path, posterior):
     for wrong in (posterior.map("x"), [1.0, 2.0]):
         with pytest.raises(StorageError, match="traces"):
             dataset.append(wrong)
-    with pytest.raises(StorageError, match="300 traces cannot be appended with 3 log weights"):
+    with pytest.raises(StorageError, match="300 traces must be appended with as many log weights, got 3"):
         dataset.append(posterior.values, np.zeros(3))
     assert len(dataset) == 0
 
@@ -209,7 +209,7 @@ def test_observations_of_other_shapes_are_named(tmp_path, dataset):
         StorageError, match=r"images: the observation 'image' has shape \(8, 6\), but \(6, 8\) was expected"
     ):
         images.check_observations({"image": (6, 8)})
-    with pytest.raises(StorageError, match=r"has no observation 'obs0'\. Its observations are: 'y'"):
+    with pytest.raises(StorageError, match=r"has no observation 'obs0'\. Choose among its observations: 'y'"):
         dataset.check_observations({"obs0": ()})
 
     def model():

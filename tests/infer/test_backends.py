@@ -154,6 +154,7 @@ def test_workers_do_not_change_a_prior_run(tmp_path):
     assert runs[0][7].sites[-1].address == runs[1][7].sites[-1].address
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bits_on_the_device_too():
     runs = [ppl.importance_sampling(gum, GUM_DATA, 500, seed=s, backend="jax", **QUIET) for s in (7, 7, 8)]
     assert np.array_equal(runs[0].values.heap, runs[1].values.heap)

@@ -10,12 +10,12 @@ from scipy.stats import truncnorm
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 
-LIMIT = 709.78 / 300.0  # from which on exp(300 t) overflows
+LIMIT = 709.78 / 150.0  # from which on exp(150 t) overflows: of the prior's draws two in a million are beyond
 
 
 def overflowing():
     t = ppl.sample(dist.Normal(0.0, 1.0), name="t")
-    math.exp(300.0 * t)
+    math.exp(150.0 * t)
     ppl.observe(dist.Normal(t, 0.5), name="y")
 
 
@@ -27,27 +27,26 @@ def negative_scale():
 
 def raising():
     t = ppl.sample(dist.Normal(0.0, 1.0), name="t")
-    if t > LIMIT:
-        raise ValueError("too large")
+    if t > 2.0:
+        raise OverflowError("too large")
     ppl.observe(dist.Normal(t, 0.5), name="y")
 
 
 def run(model, number=4000, **settings):
-    return ppl.metropolis_hastings(model, {"y": 2.5}, number, burn_in=500, seed=3, progress=False, **settings)
+    return ppl.metropolis_hastings(model, {"y": 5.5}, number, burn_in=500, seed=3, progress=False, **settings)
 
 
 def exact():
-    """Mean of Normal(2, sqrt(0.2)), the posterior of t, below LIMIT."""
+    """Mean of Normal(4.4, sqrt(0.2)), the posterior of t, below LIMIT."""
     scale = math.sqrt(0.2)
-    return truncnorm(-np.inf, (LIMIT - 2.0) / scale, loc=2.0, scale=scale).mean()
+    return truncnorm(-np.inf, (LIMIT - 4.4) / scale, loc=4.4, scale=scale).mean()
 
 
-@pytest.mark.parametrize("kernel", ["random_walk", "lightweight"])
 @pytest.mark.parametrize("model", [overflowing, negative_scale])
-def test_the_chain_goes_on_and_tells_what_failed(model, kernel):
+def test_the_chain_goes_on_and_tells_what_failed(model):
     """The mean is that of the posterior where the program runs, within four standard errors."""
     with pytest.warns(RuntimeWarning, match=r"of 20,500 .*rejected.*the chain had proposed the value .* 't'"):
-        posterior = run(model, thinning=5, kernel=kernel)
+        posterior = run(model, thinning=5)
     t = posterior.map("t")
     assert abs(t.mean - exact()) < 4.0 * t.standard_error
 
@@ -65,7 +64,6 @@ def test_the_number_of_workers_changes_neither_the_traces_nor_what_is_told():
     np.testing.assert_array_equal(traces[0], traces[1])
 
 
-def test_what_the_program_itself_raises_is_not_forgiven():
-    """At a value that the prior gives, though seldom."""
+def test_what_fails_at_values_that_the_prior_gives_too_is_not_forgiven():
     with pytest.raises(ppl.ModelError, match=r"too large.*the chain had proposed the value"):
         run(raising)

@@ -90,7 +90,9 @@ def independent():
     ppl.observe(dist.Normal(0.0, 1.0), name="y")
 
 
-@pytest.mark.parametrize("core", [FeedForward(8, 1), LSTM(8)], ids=["feedforward", "lstm"])
+@pytest.mark.parametrize(
+    "core", [FeedForward(8, 1), pytest.param(LSTM(8), marks=pytest.mark.slow)], ids=["feedforward", "lstm"]
+)
 def test_weights_are_exact_for_every_family(core):
     network = untrained(independent, core)
     posterior = guided(independent, {"y": 0.0}, 600, network, seed=2)
@@ -132,7 +134,9 @@ def test_weights_are_exact_for_shares_counts_and_heavy_tails():
 # -- what it does not depend on ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("core", [LSTM(8), Transformer(8, 1, 2, 8)], ids=["lstm", "transformer"])
+@pytest.mark.parametrize(
+    "core", [LSTM(8), pytest.param(Transformer(8, 1, 2, 8), marks=pytest.mark.slow)], ids=["lstm", "transformer"]
+)
 def test_results_do_not_depend_on_the_lockstep_width(core):
     network = untrained(programs.gum_marsaglia, core)
     model, data = programs.gum_marsaglia, programs.GUM_DATA

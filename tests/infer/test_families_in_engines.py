@@ -119,7 +119,7 @@ def test_random_walk(name):
     check(posterior, name)
 
 
-@pytest.mark.parametrize("name", ["overdispersed", "robust", "shares"])
+@pytest.mark.parametrize("name", ["overdispersed", "shares", pytest.param("robust", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("error:JAX does not compute:RuntimeWarning")
 def test_nuts(name):
     posterior = ppl.nuts(CASES[name][0], num_traces=1_500, burn_in=400, seed=5, **QUIET)

@@ -116,7 +116,7 @@ def restless():
     return width, count, total, angle, share, kind, bounded
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ["random_walk", pytest.param("lightweight", marks=pytest.mark.slow)])
 def test_steps_leave_the_joint_distribution_invariant(kernel):
     """Data simulated with the latents make these a posterior draw: ten steps later they are one still, and averaged
     over the data posterior draws are prior draws (Geweke, "Getting it right", JASA 2004).

@@ -54,7 +54,15 @@ def agrees(posterior, function, expected):
 # -- exact posteriors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("network", "share"), [("trained", None), ("trained", 1.0), ("bad", None), ("untrained", 1.0)])
+@pytest.mark.parametrize(
+    ("network", "share"),
+    [
+        ("trained", None),
+        pytest.param("trained", 1.0, marks=pytest.mark.slow),
+        ("bad", None),
+        pytest.param("untrained", 1.0, marks=pytest.mark.slow),
+    ],
+)
 def test_gaussian_with_unknown_mean(network, share):
     """A bad network alone would need some ten thousand steps to come from the prior to the posterior."""
     made = gum_network() if network == "trained" else bad(programs.gum, size=float(network == "bad"))
@@ -119,6 +127,7 @@ def test_a_rejection_loop_whose_passes_are_all_latents():
     assert agrees(posterior, lambda trace: (trace["mu"] - programs.GUM_MEAN) ** 2, programs.GUM_STDDEV**2)
 
 
+@pytest.mark.slow
 def test_tempering():
     """GUM with the likelihood to the power 1/2."""
     posterior = run(
@@ -198,7 +207,9 @@ def zoo_with_loops():
 
 
 @pytest.mark.parametrize("model", [zoo, zoo_with_loops])
-@pytest.mark.parametrize("core", [LSTM(8), Transformer(8, 1, 2, 8)], ids=["lstm", "transformer"])
+@pytest.mark.parametrize(
+    "core", [LSTM(8), pytest.param(Transformer(8, 1, 2, 8), marks=pytest.mark.slow)], ids=["lstm", "transformer"]
+)
 def test_an_execution_that_is_followed_weighs_what_it_weighed_when_it_was_new(core, model, monkeypatch):
     """To the bit, for every family, wherever in a block it stands."""
     network = bad(model, core, 0.3)
@@ -325,7 +336,9 @@ def test_the_probability_of_acceptance_of_a_scope_cancels(share):
 # -- what it does not depend on ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("core", [LSTM(8), Transformer(8, 1, 2, 8)], ids=["lstm", "transformer"])
+@pytest.mark.parametrize(
+    "core", [LSTM(8), pytest.param(Transformer(8, 1, 2, 8), marks=pytest.mark.slow)], ids=["lstm", "transformer"]
+)
 def test_chains_do_not_depend_on_what_runs_beside_them(core, monkeypatch, tmp_path):
     network = bad(programs.gum_marsaglia, core, 0.3)
     runs = []

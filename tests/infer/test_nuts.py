@@ -238,7 +238,14 @@ NESTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, marks=[pytest.mark.slow] if name in ("vectors", "numpyro") else [])
+        for name, model in NESTED.items()
+    ],
+    ids=NESTED,
+)
 def test_bounds_that_depend_on_another_latent(model):
     posterior = ppl.nuts(model, {"y": 2.0}, 8000, num_chains=4, seed=0, progress=False)
     for name, exact in zip("ab", nested_moments(), strict=True):
@@ -262,6 +269,7 @@ def test_a_mixture_whose_bounds_depend_on_another_latent():
         assert found.mean == pytest.approx((mass * grid).sum() / mass.sum(), abs=4 * found.standard_error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [nested_uniforms, nested_vectors])
 def test_bounds_that_depend_on_another_latent_under_numpyros_own_sampler(model):
     sampler = numpyro.infer.MCMC(

@@ -161,6 +161,7 @@ def test_draws_that_are_hidden_from_the_engine():
     check(guided(model, {"y": 1.5}, 800, by_hand(model, 0.8, 1.0), seed=8), evidence, mean)
 
 
+@pytest.mark.slow
 def test_the_evidence_is_unbiased_in_short_runs_too():
     """The mean over 40 runs of 25 traces within four standard errors of their spread; runs scatter as they say."""
     level, y = 0.0, 1.0
@@ -281,7 +282,9 @@ def with_a_draw_before():
     return z
 
 
-@pytest.mark.parametrize("core", [LSTM(8), Transformer(8, 1, 2, 8)], ids=["lstm", "transformer"])
+@pytest.mark.parametrize(
+    "core", [LSTM(8), pytest.param(Transformer(8, 1, 2, 8), marks=pytest.mark.slow)], ids=["lstm", "transformer"]
+)
 def test_every_pass_begins_with_the_state_and_instances_of_the_first(monkeypatch, core):
     """All passes of an execution get one proposal for x, bit for bit, also those that are run again."""
     network = untrained(with_a_draw_before, core, components=3)

@@ -93,6 +93,7 @@ def test_discrete_network():
     assert posterior.log_evidence == pytest.approx(log_evidence, abs=4 * relative)
 
 
+@pytest.mark.slow
 def test_evidence_of_the_gaussian():
     runs = [ppl.smc(gum, GUM_DATA, 1000, seed=seed, progress=False) for seed in range(10)]
     ratios = np.exp([run.log_evidence - GUM_LOG_EVIDENCE for run in runs])

@@ -265,7 +265,7 @@ def test_the_posterior_is_exact(model, kind, setting, exact, lengths):
     [
         ({"kind": "set", "length": 0}, "length must be an integer of at least 1, got 0"),
         ({"kind": "set", "length": 2.0}, "length must be an integer of at least 1, got 2.0"),
-        ({"kind": "mlp", "length": 3}, "length goes with the kinds 'set' and 'sequence', not with 'mlp'"),
+        ({"kind": "mlp", "length": 3}, "with a length, kind must be 'set' or 'sequence', got 'mlp'"),
         ({"kind": "bag"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'set', 'sequence', 'module'; got 'bag'"),
     ],
 )

@@ -247,11 +247,11 @@ def test_embeddings_take_numbers_images_and_grids():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"size": 3}, "no setting 'size'"),
+        ({"size": 3}, "a setting must be .* got 'size'"),
         ({"dim": 0}, "dim must be an integer of at least 1"),
         ({"kind": "rnn"}, "kind must be one of 'mlp', 'cnn2d', 'cnn3d', 'set', 'sequence', 'module'"),
         (64, "must be a mapping such as"),
-        ({"kind": "module"}, "a Flax linen module goes with kind 'module'"),
+        ({"kind": "module"}, "kind 'module' needs a Flax linen module"),
     ],
 )
 def test_wrong_embeddings_are_refused(given, message):

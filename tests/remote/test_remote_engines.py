@@ -180,6 +180,7 @@ def test_on_disk_equals_in_memory(simulators, tmp_path):
     assert same_traces(outside, inside)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_change_the_result(simulators):
     runs = [ppl.importance_sampling(simulators("gum_marsaglia"), GUM_DATA, 2500, seed=7, progress=False)]
     with simulator("gum_marsaglia", num_processes=2) as model:
@@ -221,7 +222,7 @@ def test_a_network_guides_a_simulator_as_it_guides_the_program():
         same_traces(remote, local)
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("num_processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_network_proposes_for_chains_of_a_simulator_as_for_those_of_the_program(num_processes):
     settings = {"num_chains": 4, "burn_in": 5, "seed": 4, "progress": False}
     network = untrained(programs.gum_marsaglia, LSTM(8))

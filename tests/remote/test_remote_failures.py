@@ -32,7 +32,9 @@ def values(posterior):
 # -- the program's own errors ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("proposal", [None, lambda site: None], ids=["by itself", "draw by draw"])
+@pytest.mark.parametrize(
+    "proposal", [None, pytest.param(lambda site: None, marks=pytest.mark.slow)], ids=["by itself", "draw by draw"]
+)
 def test_an_exception_names_place_and_execution_and_keeps_what_was_finished(proposal):
     with simulator("raising") as model, pytest.raises(ppl.ModelError, match="beyond the tables") as caught:
         ppl.importance_sampling(model, {"y": 1.0}, 200, proposal=proposal, seed=1, progress=False)
@@ -238,7 +240,9 @@ def test_a_simulator_that_fails_once_is_replaced_and_nothing_changes(program, en
     assert np.allclose(found.log_weights, expected.log_weights, atol=1e-12)
 
 
-@pytest.mark.parametrize("proposal", [None, lambda site: None], ids=["by itself", "draw by draw"])
+@pytest.mark.parametrize(
+    "proposal", [pytest.param(None, marks=pytest.mark.slow), lambda site: None], ids=["by itself", "draw by draw"]
+)
 def test_a_simulator_that_dies_again_and_again_ends_the_run_with_its_last_words(proposal):
     with (
         simulator("doomed", max_failures=2) as model,

@@ -208,7 +208,7 @@ def test_extend_copies_shared_rows_once():
 
 def test_extend_wants_one_weight_per_trace():
     table, log_weights = write(traces_of(gum, 3))
-    with pytest.raises(StorageError, match="3 traces cannot be appended with 2 log weights"):
+    with pytest.raises(StorageError, match="3 traces must be appended with as many log weights, got 2"):
         TraceWriter().extend(table, log_weights[:2])
 
 
