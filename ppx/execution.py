@@ -17,6 +17,7 @@ from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
 from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, Scope, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, needed
+from ppx.supports import is_within
 
 
 class Unwind(BaseException):
@@ -243,6 +244,11 @@ class RecordedExecution(Execution):
             numbers = orders.replayed.find(record, instance)
             if numbers is not None:
                 site.value = from_numbers(shape, numbers, distribution.discrete)
+                if not is_within(distribution, site.value):
+                    # Told as it is, so that the execution will be refused; the program runs on with what can be there.
+                    recorder.add(record, numbers, parameters)
+                    site.value = distribution.sample(self.rng)
+                    return
         if site.value is None:
             number = recorder.numbers(record)
             if orders is None or orders.is_asked(number):

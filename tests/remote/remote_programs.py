@@ -333,6 +333,23 @@ def noisy_with_faults():
     ppl.observe(dist.Normal(first, 1.0), name="data")
 
 
+def unknown_size():
+    """A mixture whose number of components is drawn, and bounds that are: it dies of a value that cannot be there."""
+    number = 1 + ppl.sample(dist.Categorical([0.3, 0.4, 0.3]), name="number")
+    means = [ppl.sample(dist.Normal(0.0, 3.0), name="mean") for _ in range(number)]
+    for y in (-2.0, 0.5, 2.5):
+        chosen = ppl.sample(dist.Categorical([1.0 + j for j in range(number)]), name="choice")
+        if not 0 <= chosen < number:
+            os.abort()
+        ppl.observe(dist.Normal(means[chosen], 1.0), y, name="y")
+    bound = ppl.sample(dist.Uniform(0.0, 10.0), name="bound")
+    below = ppl.sample(dist.Uniform(0.0, bound), name="below")
+    if not 0.0 <= below <= bound:
+        os.abort()
+    ppl.observe(dist.Normal(below, 0.5), 2.0, name="z")
+    return float(number)
+
+
 _NOISE = []
 
 

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import programs
 import pytest
-from remote_simulators import HERE, WAIT
+import remote_programs
+from remote_simulators import HERE, WAIT, command
 
 import ppl_jax as ppl
 
@@ -117,3 +118,21 @@ def test_a_thousand_latents():
         ]
     assert [trace.result for trace in chains[0]] == [trace.result for trace in chains[1]]
     assert len({trace.result for trace in chains[0]}) > 2
+
+
+@pytest.mark.parametrize("language", ["C++", "Python"])
+@pytest.mark.parametrize("kernel", ["random_walk", "lightweight"])
+def test_a_kept_value_that_cannot_be_there_never_reaches_the_program(kernel, language):
+    """Where a move makes a kept choice, or a kept number, impossible: an array is not read beyond its end.
+
+    The chain of the program in this process is the same, to the bit.
+    """
+    started = (
+        command("unknown_size") if language == "Python" else [str(built("programs")), "{endpoint}", "unknown_size"]
+    )
+    settings = {"kernel": kernel, "burn_in": 0, "seed": 5, "progress": False}
+    with ppl.RemoteModel(command=started, timeout=WAIT) as simulator:
+        remote = ppl.metropolis_hastings(simulator, {}, 1500, **settings)
+    local = ppl.metropolis_hastings(remote_programs.unknown_size, {}, 1500, **settings)
+    assert len({trace.result for trace in local}) == 3
+    assert numbers(remote) == numbers(local)

@@ -196,8 +196,7 @@ static int complain_text(char *error, size_t size, uint32_t family, const char *
     return PPX_FAILED;
 }
 
-/* The element of `parameter` that goes with element `index` of the broadcast shape. */
-static double broadcast_element(const ppx_tensor *parameter, const int32_t *shape, uint32_t dimensions, size_t index) {
+double ppx_broadcast_element(const ppx_tensor *parameter, const int32_t *shape, uint32_t dimensions, size_t index) {
     size_t at = 0, stride = 1;
     for (uint32_t back = 0; back < parameter->dimensions; back++) {
         size_t length = (size_t)shape[dimensions - 1 - back],
@@ -215,8 +214,8 @@ static int check_order(const ppx_distribution *distribution, uint32_t low, char 
     size_t size;
     if (ppx_value_shape(distribution, shape, &dimensions, &size)) return PPX_FAILED;
     for (size_t i = 0; i < size; i++) {
-        double below = broadcast_element(&distribution->parameters[low], shape, dimensions, i);
-        double above = broadcast_element(&distribution->parameters[low + 1], shape, dimensions, i);
+        double below = ppx_broadcast_element(&distribution->parameters[low], shape, dimensions, i);
+        double above = ppx_broadcast_element(&distribution->parameters[low + 1], shape, dimensions, i);
         if (!(below < above)) return complain(error, error_size, distribution->family, low, "below high", below);
         if (distribution->family == PPX_UNIFORM && !isfinite(above - below))
             return complain(error, error_size, distribution->family, low + 1,
@@ -232,9 +231,9 @@ static int check_population(const ppx_distribution *distribution, char *error, s
     size_t size;
     if (ppx_value_shape(distribution, shape, &dimensions, &size)) return PPX_FAILED;
     for (size_t i = 0; i < size; i++) {
-        double population = broadcast_element(&distribution->parameters[0], shape, dimensions, i);
+        double population = ppx_broadcast_element(&distribution->parameters[0], shape, dimensions, i);
         for (uint32_t part = 1; part < 3; part++) {
-            double value = broadcast_element(&distribution->parameters[part], shape, dimensions, i);
+            double value = ppx_broadcast_element(&distribution->parameters[part], shape, dimensions, i);
             if (value > population)
                 return complain(error, error_size, distribution->family, part, "at most population", value);
         }
@@ -378,7 +377,7 @@ static void draw_elements(ppx_stream *stream, const ppx_distribution *distributi
         for (uint32_t i = 0; i < count; i++) {
             const ppx_tensor *parameter = &distribution->parameters[i];
             parameters[i] = is_plain ? parameter->data[element * steps[i]]
-                                     : broadcast_element(parameter, shape, dimensions, element);
+                                     : ppx_broadcast_element(parameter, shape, dimensions, element);
         }
         value[element] = ppx_draw_scalar(stream, family, parameters);
     }

@@ -195,13 +195,15 @@ static int sample_site(ppx_session *session, const ppx_statement *place, const p
     if (!session->draws) return ask_site(session, site, distribution, size);
     if (session->replay.num_entries && session->recorder.replays)
         replayed = ppx_replay_find(&session->replay, &session->sites, site, instance);
-    if (replayed)
+    if (replayed && ppx_is_within(distribution, replayed))
         value->data = replayed;
-    else if (ppx_policy_asks(&session->policy, site))
+    else if (!replayed && ppx_policy_asks(&session->policy, site))
         return ask_site(session, site, distribution, size);
     else
         ppx_draw(&session->stream, distribution, session->value->numbers.data);
-    return add(session, site, value->data, size, distribution);
+    /* A replayed value that cannot be there is told as it is, and its execution will be refused. Until then the program
+     * runs on with one that can: it may be what the program reads an array by. */
+    return add(session, site, replayed ? replayed : value->data, size, distribution);
 }
 
 int ppx_sample(ppx_session *session, const ppx_statement *where, const ppx_distribution *distribution,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -36,6 +37,27 @@ double rejection() {
     scope.accept();
     ppx::observe(ppx::Normal(x, 0.5), "y");
     return x;
+}
+
+// The number of components, and of the categories of every choice, is itself drawn; and bounds that are drawn: dies of a value that cannot be
+// there. (As remote_programs.py has it in Python.)
+double unknown_size() {
+    const double centres[] = {-2.0, 0.5, 2.5};
+    const std::int64_t number = 1 + ppx::sample(ppx::Categorical({0.3, 0.4, 0.3}), "number");
+    std::vector<double> means, shares;
+    for (std::int64_t j = 0; j < number; ++j) {
+        means.push_back(ppx::sample(ppx::Normal(0.0, 3.0), "mean"));
+        shares.push_back(1.0 + static_cast<double>(j));
+    }
+    for (const double y : centres) {
+        const std::int64_t chosen = ppx::sample(ppx::Categorical(shares), "choice");
+        if (chosen < 0 || chosen >= number) std::abort();
+        ppx::observe(ppx::Normal(means[static_cast<std::size_t>(chosen)], 1.0), y, "y");
+    }
+    const double bound = ppx::sample(ppx::Uniform(0.0, 10.0), "bound"), below = ppx::sample(ppx::Uniform(0.0, bound), "below");
+    if (below < 0.0 || below > bound) std::abort();
+    ppx::observe(ppx::Normal(below, 0.5), 2.0, "z");
+    return static_cast<double>(number);
 }
 
 double thousand() {
@@ -95,8 +117,9 @@ int main(int argc, char **argv) {
     if (name == "recursion") return ppx::serve(2, argv, recursion, name);
     if (name == "sprinkler") return ppx::serve(2, argv, sprinkler, name);
     if (name == "rejection") return ppx::serve(2, argv, rejection, name);
+    if (name == "unknown_size") return ppx::serve(2, argv, unknown_size, name);
     if (name == "thousand") return ppx::serve(2, argv, thousand, name);
     if (name == "distributions") return ppx::serve(2, argv, distributions, name);
-    std::fprintf(stderr, "usage: %s ENDPOINT recursion|sprinkler|rejection|thousand|distributions\n", argv[0]);
+    std::fprintf(stderr, "usage: %s ENDPOINT recursion|sprinkler|rejection|unknown_size|thousand|distributions\n", argv[0]);
     return 2;
 }
