@@ -45,7 +45,7 @@ PEER_GUIDED = {("GUM", "lstm"): 500, ("GUM", "ff"): 500, ("GUM-M", "lstm"): 1500
 
 def trainer_for(name: str, core: Any, batch_size: int) -> Any:
     """A training that has not begun."""
-    from ppl_jax.trainer import Settings, prepare
+    from ppl_jax.training.trainer import Settings, prepare
 
     return prepare(
         PROGRAMS[name], Settings(10**9, batch_size, 0, schedule="constant"), observe_embeddings=None, core=core,

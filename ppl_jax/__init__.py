@@ -52,11 +52,11 @@ from ppl_jax.infer import (
     prior,
     smc,
 )
-from ppl_jax.primitives import Site, factor, observe, sample, tag
+from ppl_jax.language.primitives import Site, factor, observe, sample, tag
+from ppl_jax.language.scopes import rejection_scope
+from ppl_jax.language.trace import Trace, TraceType
 from ppl_jax.remote import RemoteModel
-from ppl_jax.scopes import rejection_scope
-from ppl_jax.traces import Trace, TraceType
-from ppl_jax.train import train
+from ppl_jax.training.train import train
 
 __version__ = "0.1.0"
 

@@ -6,6 +6,6 @@ pass belongs to the trace.
 
 from __future__ import annotations
 
-from ppl_jax.scopes import RejectionScope, rejection_scope
+from ppl_jax.language.scopes import RejectionScope, rejection_scope
 
 __all__ = ["RejectionScope", "rejection_scope"]

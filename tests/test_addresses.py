@@ -12,7 +12,8 @@ import pytest
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax import addresses, handlers
+from ppl_jax import handlers
+from ppl_jax.language import addresses
 
 HERE = Path(__file__).parent
 MINORS = range(11, 20)

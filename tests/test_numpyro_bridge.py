@@ -16,7 +16,7 @@ from programs import GUM_DATA, GUM_LOG_EVIDENCE, GUM_MEAN, GUM_STDDEV, gum
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
-from ppl_jax.numpyro_bridge import NumpyroModel, adapt, from_numpyro
+from ppl_jax.interop.numpyro import NumpyroModel, adapt, from_numpyro
 
 QUIET = {"progress": False}
 

@@ -10,8 +10,8 @@ from programs import GUM_DATA, gum
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax import primitives
 from ppl_jax.handlers import Handler, Messenger
+from ppl_jax.language import primitives
 
 QUIET = {"progress": False}
 REMOTE = Path(__file__).parent / "remote"

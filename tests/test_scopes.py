@@ -12,7 +12,7 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 import ppx
 from ppl_jax import handlers
-from ppl_jax.execution import Execution, execute
+from ppl_jax.running.execution import Execution, execute
 from ppl_jax.streams import Stream
 
 UNIFORM = dist.Uniform(-1.0, 1.0)

@@ -14,14 +14,14 @@ from nn.small_network import SMALL, gum_network
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax import resuming
-from ppl_jax.checkpoints import Checkpoints
 from ppl_jax.data import ShardWriter, frames, new_dataset
 from ppl_jax.errors import NetworkError, TrainingError
 from ppl_jax.nn.network import packing_of
 from ppl_jax.nn.optimisers import rates
-from ppl_jax.sources import TableSource, source_of
-from ppl_jax.trainer import Settings, Trainer, prepare
+from ppl_jax.training import resuming
+from ppl_jax.training.checkpoints import Checkpoints
+from ppl_jax.training.sources import TableSource, source_of
+from ppl_jax.training.trainer import Settings, Trainer, prepare
 
 CORE = SMALL["core"]
 

@@ -11,8 +11,8 @@ from event_files import scalars
 from nn.small_network import SMALL
 
 import ppl_jax as ppl
-from ppl_jax.trainer import Trainer
-from ppl_jax.training_log import TrainingLog
+from ppl_jax.training.log import TrainingLog
+from ppl_jax.training.trainer import Trainer
 
 
 def test_it_says_what_the_history_says(tmp_path):
@@ -32,7 +32,7 @@ def test_it_says_what_the_history_says(tmp_path):
 
 def test_the_speed_is_that_of_the_clock(tmp_path, monkeypatch):
     clock = iter([100.0, 100.5, 102.0, 102.9, 103.0])
-    monkeypatch.setattr("ppl_jax.training_log.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ppl_jax.training.log.time.monotonic", lambda: next(clock))
     log = TrainingLog(tmp_path, 0)
     for step in range(1, 5):
         log.step(step, 64, 0.5, 1.0, 1e-3)

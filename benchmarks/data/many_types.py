@@ -42,7 +42,7 @@ class Timed:
     """A training whose steps are timed."""
 
     def __init__(self, dataset: Any, core: Any):
-        from ppl_jax.trainer import Settings, prepare
+        from ppl_jax.training.trainer import Settings, prepare
 
         self.trainer = prepare(
             dataset, Settings(10**9, BATCH, 0, schedule="constant"), observe_embeddings=None, core=core,

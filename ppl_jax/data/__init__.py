@@ -10,10 +10,10 @@ combining   merging, and the search for damage   online      traces made while t
 from ppl_jax.data.combining import merge_datasets, verify_dataset
 from ppl_jax.data.dataset import Dataset, DatasetInfo, new_dataset, open_dataset
 from ppl_jax.data.minibatches import Minibatch, minibatches_of
-from ppl_jax.data.online import OnlineTraces
 from ppl_jax.data.saving import save_dataset
 from ppl_jax.data.types import TypeLayout, TypeTable
 from ppl_jax.data.writer import ShardWriter
+from ppl_jax.running.background import OnlineTraces
 
 __all__ = [
     "Dataset", "DatasetInfo", "open_dataset", "new_dataset", "save_dataset", "merge_datasets", "verify_dataset",

@@ -24,9 +24,9 @@ from ppl_jax.data.types import TypeLayout
 from ppl_jax.data.writer import ShardWriter
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import StorageError
-from ppl_jax.primitives import FACTOR, TAG
+from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.language.trace import Trace
 from ppl_jax.storage import TraceTable
-from ppl_jax.traces import Trace
 
 _TOGETHER = 4096  # traces that are read together when all are gone through
 

@@ -17,12 +17,12 @@ import numpy as np
 from ppl_jax.data.blocks import Run
 from ppl_jax.data.dataset import Dataset, open_dataset
 from ppl_jax.data.folder import create
-from ppl_jax.data.forked import run_forked
-from ppl_jax.data.online import block_executions
 from ppl_jax.data.writer import BLOCK_TRACES, ShardWriter
 from ppl_jax.errors import InterruptedRunWarning, PPLError, StorageError
-from ppl_jax.execution import Execution, execute, handlers_in_force
-from ppl_jax.models import TableAndWeights, check_workers
+from ppl_jax.running.background import block_executions
+from ppl_jax.running.execution import Execution, execute, handlers_in_force
+from ppl_jax.running.forked import run_forked
+from ppl_jax.running.services import TableAndWeights, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import BATCH, check_seed, streams
 
@@ -85,8 +85,8 @@ def save_dataset(
         process is writing the same executions; a trace holds what cannot be stored without pickle.
       UntraceableModelError: ``backend="jax"``, and JAX cannot trace the model.
     """
-    from ppl_jax.infer.progress import Progress  # engines read datasets, so this room must not need theirs
-    from ppl_jax.infer.runs import check_count, check_model
+    from ppl_jax.running.checks import check_count, check_model
+    from ppl_jax.running.progress import Progress  # engines read datasets, so this room must not need theirs
 
     path, seed = Path(path), check_seed(seed)
     count, first = check_count("num_traces", num_traces), check_count("start", start, 0)
@@ -244,8 +244,8 @@ def _reserved(path: Path, seed: int, first: int, count: int) -> Iterator[None]:
 
 def _choose(backend: str, model: Callable[[], Any], seed: int, count: int, present: Dataset) -> tuple[str, Any]:
     """The name of the backend and, for the device, the compiled model."""
-    from ppl_jax.infer.host import Job
     from ppl_jax.infer.importance import choose_backend
+    from ppl_jax.running.host import Job
 
     begun = {name for name in (HOST, DEVICE) if present.ranges(name, seed)}
     if backend == "auto" and len(begun) == 1:

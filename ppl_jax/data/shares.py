@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.data.coordinates import LINE, Frames, frames_of, log_priors
 from ppl_jax.distributions.base import SMALLEST, Distribution, Elementwise
 from ppl_jax.distributions.beta import Beta
 from ppl_jax.distributions.binomial import Binomial
 from ppl_jax.distributions.dirichlet import Dirichlet
 from ppl_jax.distributions.multinomial import Multinomial
+from ppl_jax.encoding.coordinates import LINE, Frames, frames_of, log_priors
 
 FAMILIES = ("Dirichlet", "Multinomial")
 

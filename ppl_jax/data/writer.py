@@ -17,8 +17,8 @@ from ppl_jax.data.encoding import check_dtypes
 from ppl_jax.data.folder import add_to_manifest, create, entry_of, new_shard, read_manifest, settle_folder
 from ppl_jax.data.frames import closing, frame, opening, scan
 from ppl_jax.errors import StorageError
+from ppl_jax.language.trace import Trace
 from ppl_jax.storage import TraceTable, TraceWriter
-from ppl_jax.traces import Trace
 
 BLOCK_TRACES = 1 << 16
 BLOCK_BYTES = 1 << 25  # of rows in memory

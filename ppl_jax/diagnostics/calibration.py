@@ -19,13 +19,13 @@ import numpy as np
 
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import InterruptedRunWarning, ObservationError, PPLError
-from ppl_jax.handlers import Handler, Messenger
 from ppl_jax.infer import prior
-from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.runs import callers_level, check_count
-from ppl_jax.primitives import FACTOR, OBSERVE, Site
+from ppl_jax.language.handlers import Handler, Messenger
+from ppl_jax.language.primitives import FACTOR, OBSERVE, Site
+from ppl_jax.language.trace import Trace
+from ppl_jax.running.checks import callers_level, check_count
+from ppl_jax.running.progress import Progress
 from ppl_jax.streams import Stream, check_seed, derive_seed
-from ppl_jax.traces import Trace
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _SIMULATIONS, _INFERENCES, _DRAWS, _TIES = range(4)  # labels of seeds

@@ -24,9 +24,9 @@ from ppl_jax.empirical.convergence import bulk_effective_sample_size, pareto_k, 
 from ppl_jax.empirical.monitored import latent_numbers
 from ppl_jax.empirical.weights import check_log_weights, log_sum, multinomial, normalised, systematic
 from ppl_jax.errors import DegenerateWeightsError, PPLError
+from ppl_jax.language.trace import Trace, is_key
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.columns import as_column
-from ppl_jax.traces import Trace, is_key
 
 _WATCHED = 100  # elements of an array of which effective sample sizes are computed
 

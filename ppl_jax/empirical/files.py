@@ -16,8 +16,8 @@ import numpy as np
 
 from ppl_jax.empirical.empirical import Empirical
 from ppl_jax.errors import DegenerateWeightsError, PPLError, StorageError
+from ppl_jax.language.trace import Trace
 from ppl_jax.storage import TraceTable, TraceWriter, open_table
-from ppl_jax.traces import Trace
 
 FORMAT = "ppl_jax posterior 1"
 _DESCRIPTION, _VALUES, _LOG_WEIGHTS, _FAMILIES = "posterior.json", "values.npy", "log_weights.npy", "families.npy"

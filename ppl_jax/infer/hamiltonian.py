@@ -15,11 +15,11 @@ from numpyro.infer import NUTS
 
 from ppl_jax.distributions.delta import Delta
 from ppl_jax.distributions.from_numpyro import trust
-from ppl_jax.infer.jax_backend import IMPLEMENTATION, words
-from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.symbolic import SymbolicExecution, run_symbolically
-from ppl_jax.numpyro_bridge import NUMPYRO_LOCK
-from ppl_jax.primitives import Site
+from ppl_jax.interop.numpyro import NUMPYRO_LOCK
+from ppl_jax.language.primitives import Site
+from ppl_jax.running.device import IMPLEMENTATION, words
+from ppl_jax.running.progress import Progress
+from ppl_jax.running.symbolic import SymbolicExecution, run_symbolically
 from ppl_jax.streams import derive_seed
 
 

@@ -12,13 +12,9 @@ from scipy.special import logsumexp
 
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import PPLError, UntraceableModelError
-from ppl_jax.execution import handlers_in_force
-from ppl_jax.handlers import inflate, propose
-from ppl_jax.infer.broken import Broken
-from ppl_jax.infer.host import Job, run_on_host
-from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.reproducible import warn_if_irreproducible
-from ppl_jax.infer.runs import (
+from ppl_jax.language.handlers import inflate, propose
+from ppl_jax.running.broken import Broken
+from ppl_jax.running.checks import (
     check_count,
     check_exponent,
     check_model,
@@ -30,7 +26,11 @@ from ppl_jax.infer.runs import (
     warn_if_unreliable,
     warn_of_lost_precision,
 )
-from ppl_jax.models import at_once, is_traceable
+from ppl_jax.running.execution import handlers_in_force
+from ppl_jax.running.host import Job, run_on_host
+from ppl_jax.running.progress import Progress
+from ppl_jax.running.reproducible import warn_if_irreproducible
+from ppl_jax.running.services import at_once, is_traceable
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
 
@@ -183,8 +183,8 @@ def _run_guided(
     progress: bool,
 ) -> Empirical:
     """Executions under a network's proposals."""
-    from ppl_jax.infer.lockstep import run_guided  # only here are JAX and Flax needed
-    from ppl_jax.infer.rejection import Loops
+    from ppl_jax.infer.guided.amortized_rejection import Loops
+    from ppl_jax.infer.guided.lockstep import run_guided  # only here are JAX and Flax needed
     from ppl_jax.nn import Network
 
     if not isinstance(network, Network):
@@ -221,8 +221,8 @@ def choose_backend(backend: str, job: Job, num_traces: float) -> Any:
         return None
     if not is_traceable(job.model):
         raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
-    from ppl_jax.infer.agreement import examine, warn_of  # only here is JAX needed
-    from ppl_jax.infer.jax_backend import trace_structure
+    from ppl_jax.running.agreement import examine, warn_of  # only here is JAX needed
+    from ppl_jax.running.device import trace_structure
 
     try:
         batch_model = trace_structure(

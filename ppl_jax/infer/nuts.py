@@ -2,7 +2,7 @@
 
 numpyro sees the model as one numpyro.sample per latent, named by its position, and one factor with everything else; it
 never sees the user's names, so they need not be unique. What it returns, values of the latents, is made into whole
-traces by :meth:`ppl_jax.infer.jax_backend.BatchModel.replay`. JAX is imported only when NUTS runs.
+traces by :meth:`ppl_jax.running.device.BatchModel.replay`. JAX is imported only when NUTS runs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from ppl_jax.errors import (
     UnknownObservationError,
     UntraceableModelError,
 )
-from ppl_jax.execution import handlers_in_force
-from ppl_jax.infer.host import Job, write_execution
-from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.runs import (
+from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.running.checks import (
     INSPECTED,
     blame,
     check_count,
@@ -36,8 +34,10 @@ from ppl_jax.infer.runs import (
     warn_of_interruption,
     warn_of_lost_precision,
 )
-from ppl_jax.models import is_traceable
-from ppl_jax.primitives import FACTOR, TAG
+from ppl_jax.running.execution import handlers_in_force
+from ppl_jax.running.host import Job, write_execution
+from ppl_jax.running.progress import Progress
+from ppl_jax.running.services import is_traceable
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import check_seed, streams
 
@@ -95,10 +95,10 @@ def nuts(
         raise ValueError(f"target_accept must lie strictly between 0 and 1, got {target_accept!r}.")
     observations, seed = check_observations(observations), check_seed(seed)
 
-    from ppl_jax.infer.agreement import changed_between_tracings, compare, warn_of  # only here is JAX needed
     from ppl_jax.infer.hamiltonian import sample_chains, target
-    from ppl_jax.infer.jax_backend import trace_structure
-    from ppl_jax.infer.precision import COMPARED
+    from ppl_jax.running.agreement import changed_between_tracings, compare, warn_of  # only here is JAX needed
+    from ppl_jax.running.device import trace_structure
+    from ppl_jax.running.precision import COMPARED
 
     model, ambient = check_model(model), handlers_in_force()
     if not is_traceable(model):

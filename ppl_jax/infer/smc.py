@@ -22,11 +22,9 @@ from scipy.special import logsumexp
 from ppl_jax.empirical import Empirical
 from ppl_jax.empirical.weights import normalised, systematic_at
 from ppl_jax.errors import ModelError, describe_site
-from ppl_jax.execution import Execution, execute, handlers_in_force
-from ppl_jax.infer.host import Job
-from ppl_jax.infer.progress import Progress
-from ppl_jax.infer.reproducible import warn_if_irreproducible
-from ppl_jax.infer.runs import (
+from ppl_jax.language.primitives import Site
+from ppl_jax.language.trace import Trace
+from ppl_jax.running.checks import (
     check_count,
     check_model,
     check_names,
@@ -36,10 +34,12 @@ from ppl_jax.infer.runs import (
     names_met,
     warn_if_unreliable,
 )
-from ppl_jax.primitives import Site
+from ppl_jax.running.execution import Execution, execute, handlers_in_force
+from ppl_jax.running.host import Job
+from ppl_jax.running.progress import Progress
+from ppl_jax.running.reproducible import warn_if_irreproducible
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import Stream, check_seed, derive_seed, streams
-from ppl_jax.traces import Trace
 
 _PARTICLES, _RESAMPLING = range(2)  # labels of the streams
 

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit, i0e, logsumexp, ndtr, ndtri
 
-from ppl_jax.data.batches import unit_bounds
-from ppl_jax.data.coordinates import (
+from ppl_jax.distributions.base import LARGEST, LARGEST_COUNT, SMALLEST, Distribution
+from ppl_jax.distributions.von_mises import VonMises
+from ppl_jax.encoding.batches import unit_bounds
+from ppl_jax.encoding.coordinates import (
     CATEGORY,
     CIRCLE,
     COUNT,
@@ -26,8 +28,6 @@ from ppl_jax.data.coordinates import (
     coordinates,
     log_stretch,
 )
-from ppl_jax.distributions.base import LARGEST, LARGEST_COUNT, SMALLEST, Distribution
-from ppl_jax.distributions.von_mises import VonMises
 from ppl_jax.nn.proposals import HALF_LOG_2PI, LOG_2PI, mixture
 
 _FARTHEST = 700.0  # of a coordinate whose hyperbolic sine is a number

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from ppl_jax.data.tokens import CallSites
+from ppl_jax.encoding.tokens import CallSites
 from ppl_jax.errors import StorageError
 from ppl_jax.nn.cores import core_from_json, core_to_json
 from ppl_jax.nn.embeddings import Embedding

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl_jax.data.batches import Batch
-from ppl_jax.data.coordinates import CATEGORY, COUNT, EMBEDDED_FAMILIES
-from ppl_jax.data.tokens import CallSites, fits
+from ppl_jax.encoding.batches import Batch
+from ppl_jax.encoding.coordinates import CATEGORY, COUNT, EMBEDDED_FAMILIES
+from ppl_jax.encoding.tokens import CallSites, fits
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn import summary
 from ppl_jax.nn.affine import Affine

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ppl_jax.data.tokens import CallSites, Encoder, observation_shapes
+from ppl_jax.encoding.tokens import CallSites, Encoder, observation_shapes
 from ppl_jax.errors import NetworkError, UnknownObservationError
 from ppl_jax.nn.embeddings import COUNTABLE, Embedding, check_shape, embedding_of
 from ppl_jax.nn.network import Network, NetworkConfig

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import i0e, ndtr
 
-from ppl_jax.data.coordinates import CATEGORY, CIRCLE, COUNT, LINE, LOGARITHM, TAILS
+from ppl_jax.encoding.coordinates import CATEGORY, CIRCLE, COUNT, LINE, LOGARITHM, TAILS
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 LOG_2PI = math.log(2.0 * math.pi)

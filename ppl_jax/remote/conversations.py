@@ -18,8 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ppl_jax.errors import ModelError
-from ppl_jax.models import StartAgain
-from ppl_jax.primitives import frames
+from ppl_jax.language.primitives import frames
 from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
 from ppl_jax.remote.nuisances import Sharer, sharer
 from ppl_jax.remote.peers import Peer
@@ -32,7 +31,8 @@ from ppl_jax.remote.statements import (
     raise_all,
     raise_statement,
 )
-from ppl_jax.waiting import others_under_way
+from ppl_jax.running.services import StartAgain
+from ppl_jax.running.waiting import others_under_way
 from ppx import messages as m
 from ppx.constants import Capability, ErrorCode, SiteKind
 from ppx.errors import PPXError

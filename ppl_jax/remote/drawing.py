@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_jax.errors import ObservationError, PPLError
-from ppl_jax.execution import Execution, execute
-from ppl_jax.models import Request, TableAndWeights
-from ppl_jax.primitives import OBSERVE, TAG, check_value
+from ppl_jax.language.primitives import OBSERVE, TAG, check_value
 from ppl_jax.remote.conversations import Conversation
 from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
 from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.pool import Pool
 from ppl_jax.remote.rows import Form, observations_message
+from ppl_jax.running.execution import Execution, execute
+from ppl_jax.running.services import Request, TableAndWeights
 from ppl_jax.storage import TraceTable
 from ppl_jax.storage.densities import site_log_densities
 from ppl_jax.streams import Stream

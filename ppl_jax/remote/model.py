@@ -2,7 +2,7 @@
 
 To the engines it is a callable that raises ``sample``, ``observe``, ``factor`` and ``tag``. Where simulator and engine
 agree on it, whole executions are left to the simulator, which draws from the same random streams: the result is the
-same, without a message for every draw (see :mod:`ppl_jax.models`, which is all that engines know of this).
+same, without a message for every draw (see :mod:`ppl_jax.running.services`, which is all that engines know of this).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from ppl_jax.models import Request, Reruns, TableAndWeights
 from ppl_jax.remote.conversations import Conversation
 from ppl_jax.remote.drawing import Drawing
 from ppl_jax.remote.peers import FORGOTTEN, Options, numbered_endpoint
 from ppl_jax.remote.pool import Pool
 from ppl_jax.remote.rerunning import Rerunning
+from ppl_jax.running.services import Request, Reruns, TableAndWeights
 from ppx.constants import ALL_CAPABILITIES, Capability
 
 START_TIMEOUT = 60.0  # seconds for a simulator that we start
@@ -96,7 +96,7 @@ class RemoteModel:
 
     @property
     def at_once(self) -> int:
-        """How many executions can be under way together: one in each process; see :mod:`ppl_jax.models`."""
+        """How many executions can be under way together: one in each process; see :mod:`ppl_jax.running.services`."""
         return len(self._pool.peers)
 
     def __call__(self) -> Any:
@@ -105,11 +105,11 @@ class RemoteModel:
         return Conversation(self._pool).run()
 
     def executions(self, request: Request, start: int, stop: int) -> Iterator[TableAndWeights] | None:
-        """Blocks of executions that the simulators perform by themselves; see :mod:`ppl_jax.models`."""
+        """Blocks of executions that the simulators perform by themselves; see :mod:`ppl_jax.running.services`."""
         return Drawing(self._pool, request).blocks(start, stop) if self._can(Capability.DRAWS) else None
 
     def reruns(self, request: Request) -> Reruns | None:
-        """Executions with kept values; see :mod:`ppl_jax.models`."""
+        """Executions with kept values; see :mod:`ppl_jax.running.services`."""
         return Rerunning(self._pool, request) if self._can(Capability.DRAWS) else None
 
     def _can(self, capability: Capability) -> bool:

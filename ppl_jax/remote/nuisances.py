@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ppl_jax.models import Sharing, StartAgain
-from ppl_jax.primitives import SAMPLE, Site, frames
+from ppl_jax.language.primitives import SAMPLE, Site, frames
 from ppl_jax.remote.failures import ConnectionLost
 from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.rows import observations_message
 from ppl_jax.remote.statements import Question, Scopes, Spoken, Statement, raise_statement, value_message
+from ppl_jax.running.services import Sharing, StartAgain
 from ppl_jax.streams import CountedStream
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import ObservationError
-from ppl_jax.execution import Execution, execute
-from ppl_jax.models import Record, Request
-from ppl_jax.primitives import OBSERVE, SAMPLE, Site
+from ppl_jax.language.primitives import OBSERVE, SAMPLE, Site
 from ppl_jax.remote.conversations import Conversation, vocabulary_of
 from ppl_jax.remote.drawing import forms_of
 from ppl_jax.remote.failures import ConnectionLost, is_programs
@@ -23,6 +21,8 @@ from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.pool import Pool
 from ppl_jax.remote.rows import Walk, observations_message
 from ppl_jax.remote.statements import value_message
+from ppl_jax.running.execution import Execution, execute
+from ppl_jax.running.services import Record, Request
 from ppl_jax.storage import RowLayout
 from ppl_jax.streams import CountedStream, Stream
 from ppx import messages as m
@@ -64,7 +64,7 @@ class Replayable:
 
 
 class Rerunning:
-    """See :class:`ppl_jax.models.Reruns`.
+    """See :class:`ppl_jax.running.services.Reruns`.
 
     Args:
       pool: the simulators.
@@ -85,7 +85,7 @@ class Rerunning:
         asked: int | None = None,
         answer: Callable[[Site], Any] | None = None,
     ) -> Record | None:
-        """One execution; see :class:`ppl_jax.models.Reruns`."""
+        """One execution; see :class:`ppl_jax.running.services.Reruns`."""
         peer, position = self._pool.lend(), rng.position
         try:
             while True:

@@ -15,8 +15,8 @@ import numpy as np
 from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.layouts import FAMILIES, is_discrete, rebuild
 from ppl_jax.errors import ParameterError, RemoteParameterError, UntraceableModelError
-from ppl_jax.primitives import SAMPLE, Site, factor, frames, observe, sample, send, tag
-from ppl_jax.scopes import OpenScope
+from ppl_jax.language.primitives import SAMPLE, Site, factor, frames, observe, sample, send, tag
+from ppl_jax.language.scopes import OpenScope
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.errors import MalformedMessage
@@ -246,7 +246,7 @@ def raise_statement(spoken: Spoken) -> None:
 
 
 class Scopes:
-    """The rejection scopes of an execution that are open; see :mod:`ppl_jax.scopes` for what they do."""
+    """The rejection scopes of an execution that are open; see :mod:`ppl_jax.language.scopes` for what they do."""
 
     __slots__ = ("_open",)
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import StorageError
-from ppl_jax.primitives import Site
+from ppl_jax.language.primitives import Site
+from ppl_jax.language.trace import Trace, is_key
 from ppl_jax.storage.columns import Numbers, as_column, gather
 from ppl_jax.storage.layouts import RowLayout
-from ppl_jax.traces import Trace, is_key
 
 _BLOCK = 1 << 16  # traces whose places are turned to Python integers together
 

@@ -18,12 +18,12 @@ import numpy as np
 from ppl_jax.distributions.base import Distribution, Elementwise
 from ppl_jax.distributions.factor import Factor
 from ppl_jax.errors import StorageError, describe_site
-from ppl_jax.primitives import TAG, Site
+from ppl_jax.language.primitives import TAG, Site
+from ppl_jax.language.trace import Trace
 from ppl_jax.storage.folder import INDEX, TableFolder, open_table
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
 from ppl_jax.storage.tables import TraceTable
 from ppl_jax.storage.templates import FLOAT, flatten
-from ppl_jax.traces import Trace
 
 _FLUSH_AT = 1 << 17  # numbers held back before they are written: 1 MiB
 _FLUSH_AFTER = 10.0  # seconds that a finished trace of a slow simulator may be held back

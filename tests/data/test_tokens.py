@@ -9,9 +9,9 @@ from nn import wide_programs
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.data.batches import BLOCK, Shapes, make_batch, pack, rounded_length, rounded_rows
-from ppl_jax.data.coordinates import CATEGORY, COUNT, log_stretch
-from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.encoding.batches import BLOCK, Shapes, make_batch, pack, rounded_length, rounded_rows
+from ppl_jax.encoding.coordinates import CATEGORY, COUNT, log_stretch
+from ppl_jax.encoding.tokens import CallSites, Encoder
 
 
 def encoded(model, observed, number, seed=0):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ppl_jax import distributions as d
-from ppl_jax.infer.precision import is_coarse
+from ppl_jax.running.precision import is_coarse
 
 INF = math.inf
 

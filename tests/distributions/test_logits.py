@@ -11,9 +11,9 @@ from numpyro import distributions as npd
 from scipy_twins import agree
 
 from ppl_jax import distributions as d
-from ppl_jax.data.coordinates import frame_of
 from ppl_jax.distributions.from_numpyro import from_numpyro
 from ppl_jax.distributions.layouts import rebuild
+from ppl_jax.encoding.coordinates import frame_of
 from ppl_jax.errors import ParameterError
 from ppl_jax.streams import Stream
 

@@ -15,7 +15,7 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.nn import FeedForward
-from ppl_jax.trainer import Settings, prepare
+from ppl_jax.training.trainer import Settings, prepare
 
 # -- networks ----------------------------------------------------------------------------------------------------------
 

@@ -266,7 +266,7 @@ def test_ctrl_c_returns_what_was_finished(run, where, tmp_path):
         textwrap.dedent(f"""
         import os, signal, threading, time, warnings
         import ppl_jax as ppl, ppl_jax.distributions as dist
-        from ppl_jax.infer.progress import Progress
+        from ppl_jax.running.progress import Progress
 
         def model():
             x = ppl.sample(dist.Normal(0.0, 1.0), name="x")

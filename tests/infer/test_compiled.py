@@ -14,11 +14,11 @@ from scipy import stats
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.data.tokens import CallSites
+from ppl_jax.encoding.tokens import CallSites
 from ppl_jax.errors import NetworkError
-from ppl_jax.infer.lockstep import Lockstep
+from ppl_jax.infer.guided.lockstep import Lockstep
 from ppl_jax.nn import LSTM, FeedForward, Transformer
-from ppl_jax.trainer import Settings, prepare
+from ppl_jax.training.trainer import Settings, prepare
 
 
 @cache

@@ -16,9 +16,9 @@ from programs import GUM_DATA, gum
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.infer.broken import improbable
 from ppl_jax.nn import FeedForward
 from ppl_jax.nn.ranges import held
+from ppl_jax.running.broken import improbable
 
 
 def counts(most=math.inf):

@@ -14,8 +14,8 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.errors import ObservationError, UntraceableModelError
-from ppl_jax.execution import Execution, execute
-from ppl_jax.infer.jax_backend import trace_structure
+from ppl_jax.running.device import trace_structure
+from ppl_jax.running.execution import Execution, execute
 from ppl_jax.streams import Stream
 
 CENTRES = np.array([-1.0, 0.0, 2.0])

@@ -10,7 +10,7 @@ from scipy import stats
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.distributions import Categorical
-from ppl_jax.infer.other_choices import carried_over
+from ppl_jax.infer.metropolis.other_choices import carried_over
 from ppl_jax.streams import Stream
 
 QUIET = {"progress": False}

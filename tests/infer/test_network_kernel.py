@@ -24,12 +24,12 @@ import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.errors import NetworkError
-from ppl_jax.infer import guided_chains
-from ppl_jax.infer.guided_chains import Followed, SideBySide
-from ppl_jax.infer.single_site import State
-from ppl_jax.infer.tasks import Task
+from ppl_jax.infer.guided import chains as guided_chains
+from ppl_jax.infer.guided.chains import Followed, SideBySide
+from ppl_jax.infer.guided.tasks import Task
+from ppl_jax.infer.metropolis.single_site import State
+from ppl_jax.language.trace import Trace
 from ppl_jax.nn import LSTM, FeedForward, Transformer
-from ppl_jax.traces import Trace
 
 
 def bad(model, core=None, size=1.0):

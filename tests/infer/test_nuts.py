@@ -304,7 +304,7 @@ def test_traces_of_zero_density_are_refused():
 
 
 def test_ctrl_c_returns_what_was_kept(monkeypatch):
-    from ppl_jax.infer.progress import Progress
+    from ppl_jax.running.progress import Progress
 
     calls = []
 

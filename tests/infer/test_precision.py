@@ -8,9 +8,9 @@ import pytest
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.execution import NO_DATA
-from ppl_jax.infer.host import Job
 from ppl_jax.infer.importance import choose_backend
+from ppl_jax.running.execution import NO_DATA
+from ppl_jax.running.host import Job
 
 NOW = 1.6e9  # seconds: neighbouring numbers of float32 are 128 apart
 

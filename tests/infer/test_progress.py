@@ -17,8 +17,7 @@ from programs import GUM_DATA, gum
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.infer import progress as module
-from ppl_jax.infer.progress import Progress
+from ppl_jax.running.progress import Progress
 
 
 def run_everything():

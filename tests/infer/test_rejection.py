@@ -17,8 +17,8 @@ from scipy import stats
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
-from ppl_jax.infer.compiled import Evaluator
-from ppl_jax.infer.rejection import Steered
+from ppl_jax.infer.guided.amortized_rejection import Steered
+from ppl_jax.infer.guided.evaluator import Evaluator
 from ppl_jax.nn import LSTM, Transformer
 
 

@@ -12,7 +12,7 @@ from nn.small_network import SMALL, some_parameters
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.encoding.tokens import CallSites, Encoder
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn import NetworkConfig, create_network
 from ppl_jax.nn.embeddings import CNN, Embedding, Observer, embedding_of

@@ -11,8 +11,8 @@ from nn.small_network import some_parameters
 from nn.wide_programs import zoo as every_family
 
 import ppl_jax as ppl
-from ppl_jax.data.batches import Shapes, make_batch
-from ppl_jax.data.tokens import CallSites, Encoder
+from ppl_jax.encoding.batches import Shapes, make_batch
+from ppl_jax.encoding.tokens import CallSites, Encoder
 from ppl_jax.errors import NetworkError
 from ppl_jax.nn import LSTM, FeedForward, Network, NetworkConfig, create_network
 from ppl_jax.nn.cores import initial_state

@@ -9,9 +9,9 @@ from nn.wide_programs import MORE
 from scipy.special import logsumexp
 
 import ppl_jax.distributions as dist
-from ppl_jax.data.batches import unit_bounds
-from ppl_jax.data.coordinates import CATEGORY, LOGARITHM, TAILS, Frames, coordinates, frame_of, log_stretch
-from ppl_jax.data.tokens import IMPOSSIBLE
+from ppl_jax.encoding.batches import unit_bounds
+from ppl_jax.encoding.coordinates import CATEGORY, LOGARITHM, TAILS, Frames, coordinates, frame_of, log_stretch
+from ppl_jax.encoding.tokens import IMPOSSIBLE
 from ppl_jax.nn.draws import _log_mixture, draw, mixed_with_prior
 from ppl_jax.nn.proposals import log_density, mixture
 from ppl_jax.streams import streams

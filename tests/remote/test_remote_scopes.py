@@ -13,8 +13,8 @@ from scipy import stats
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax import handlers
-from ppl_jax.execution import Execution, execute
 from ppl_jax.nn import LSTM
+from ppl_jax.running.execution import Execution, execute
 from ppl_jax.streams import Stream
 
 

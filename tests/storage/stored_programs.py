@@ -4,9 +4,9 @@ import numpy as np
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.execution import Execution, execute
+from ppl_jax.language.trace import Trace
+from ppl_jax.running.execution import Execution, execute
 from ppl_jax.streams import Stream
-from ppl_jax.traces import Trace
 
 DATA = {"obs0": 8.0, "obs1": 9.0}
 

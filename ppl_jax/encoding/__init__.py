@@ -1,0 +1,1 @@
+"""What a network reads of a trace: coordinates of parameters and values, tokens, batches."""

@@ -1,0 +1,1 @@
+"""Executions that a network guides, many side by side."""

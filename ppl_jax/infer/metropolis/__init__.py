@@ -1,0 +1,1 @@
+"""Markov chains of single-site steps."""

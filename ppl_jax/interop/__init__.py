@@ -1,0 +1,1 @@
+"""Models and distributions of other libraries, and ours for them."""

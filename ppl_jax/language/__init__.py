@@ -1,0 +1,1 @@
+"""The language of models: statements, handlers, scopes, addresses, and the traces of executions."""
