@@ -52,8 +52,9 @@ from ppl_jax.infer import (
     prior,
     smc,
 )
-from ppl_jax.language.primitives import Site, factor, observe, sample, tag
+from ppl_jax.language.primitives import factor, observe, sample, tag
 from ppl_jax.language.scopes import rejection_scope
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Trace, TraceType
 from ppl_jax.remote import RemoteModel
 from ppl_jax.training.train import train

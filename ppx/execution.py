@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
-from ppl_jax.language.primitives import FACTOR, OBSERVE, TAG
-from ppl_jax.language.primitives import Site as Statement
+from ppl_jax.language.site import FACTOR, OBSERVE, TAG
+from ppl_jax.language.site import Site as Statement
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind
 from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage

@@ -23,7 +23,7 @@ from typing import Any
 
 from ppl_jax.errors import ParameterError
 from ppl_jax.language.addresses import error_site
-from ppl_jax.language.primitives import run_under
+from ppl_jax.language.stack import run_under
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
 from ppx.encoding import Encoder

@@ -60,6 +60,6 @@ def test_a_room_imports_only_from_rooms_below_it():
             continue
         for line, module in imports(path):
             other = room_of(module)
-            if other != own and floor.get(other, 99) >= floor[own]:
+            if module != "ppl_jax.__version__" and other != own and floor.get(other, 99) >= floor[own]:
                 uphill.append(f"{path.relative_to(PACKAGE)}:{line} imports {module}")
     assert not uphill, "\n".join(uphill)

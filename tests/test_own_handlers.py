@@ -11,7 +11,7 @@ from programs import GUM_DATA, gum
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 from ppl_jax.handlers import Handler, Messenger
-from ppl_jax.language import primitives
+from ppl_jax.language import stack
 
 QUIET = {"progress": False}
 REMOTE = Path(__file__).parent / "remote"
@@ -148,5 +148,5 @@ def test_draws_come_from_a_stream_of_ones_own():
 
 def test_the_example_of_the_docstring_runs():
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
-    (example,) = [test for test in finder.find(primitives.Messenger, globs={}) if test.examples]
+    (example,) = [test for test in finder.find(stack.Messenger, globs={}) if test.examples]
     assert runner.run(example).failed == 0

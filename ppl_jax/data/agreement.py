@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ppl_jax.data.types import OBSERVATION, role
 from ppl_jax.errors import StorageError
-from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.language.site import FACTOR, TAG
 from ppl_jax.storage.layouts import SiteLayout
 
 Shape = tuple[int, ...]

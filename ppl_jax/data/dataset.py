@@ -24,7 +24,7 @@ from ppl_jax.data.types import TypeLayout
 from ppl_jax.data.writer import ShardWriter
 from ppl_jax.empirical import Empirical
 from ppl_jax.errors import StorageError
-from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.language.site import FACTOR, TAG
 from ppl_jax.language.trace import Trace
 from ppl_jax.storage import TraceTable
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppl_jax.errors import StorageError
-from ppl_jax.language.primitives import TAG
+from ppl_jax.language.site import TAG
 from ppl_jax.storage.layouts import RowLayout, SiteLayout
 from ppl_jax.storage.templates import children, size
 

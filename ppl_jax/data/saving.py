@@ -244,7 +244,7 @@ def _reserved(path: Path, seed: int, first: int, count: int) -> Iterator[None]:
 
 def _choose(backend: str, model: Callable[[], Any], seed: int, count: int, present: Dataset) -> tuple[str, Any]:
     """The name of the backend and, for the device, the compiled model."""
-    from ppl_jax.infer.importance import choose_backend
+    from ppl_jax.running.backends import choose_backend
     from ppl_jax.running.host import Job
 
     begun = {name for name in (HOST, DEVICE) if present.ranges(name, seed)}

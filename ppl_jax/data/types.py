@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from ppl_jax.data.encoding import Columns, site_sizes
-from ppl_jax.language.primitives import OBSERVE, SAMPLE
+from ppl_jax.language.site import OBSERVE, SAMPLE
 from ppl_jax.storage import RowLayout
 from ppl_jax.storage.layouts import SiteLayout
 

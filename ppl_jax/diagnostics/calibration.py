@@ -21,7 +21,7 @@ from ppl_jax.empirical import Empirical
 from ppl_jax.errors import InterruptedRunWarning, ObservationError, PPLError
 from ppl_jax.infer import prior
 from ppl_jax.language.handlers import Handler, Messenger
-from ppl_jax.language.primitives import FACTOR, OBSERVE, Site
+from ppl_jax.language.site import FACTOR, OBSERVE, Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.running.checks import callers_level, check_count
 from ppl_jax.running.progress import Progress

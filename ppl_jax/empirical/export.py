@@ -8,7 +8,7 @@ import numpy as np
 
 from ppl_jax.empirical.empirical import Empirical
 from ppl_jax.errors import MissingPackageError, PPLError
-from ppl_jax.language.primitives import FACTOR, SAMPLE, TAG
+from ppl_jax.language.site import FACTOR, SAMPLE, TAG
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
 from ppl_jax.storage.densities import log_joint
 from ppl_jax.storage.layouts import SiteLayout

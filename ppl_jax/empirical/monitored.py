@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_jax.language.primitives import SAMPLE
+from ppl_jax.language.site import SAMPLE
 from ppl_jax.storage import RowLayout, TraceTable
 
 _MOST = 50  # columns that are read

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_jax.empirical.convergence import pareto_limit
 from ppl_jax.errors import DegenerateWeightsError
-from ppl_jax.language.primitives import SAMPLE
+from ppl_jax.language.site import SAMPLE
 from ppl_jax.shown import html_table
 from ppl_jax.storage import TraceTable
 

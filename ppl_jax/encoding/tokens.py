@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.data import shares
-from ppl_jax.data.shares import number_of_elements
 from ppl_jax.distributions.layouts import FAMILIES, count_numbers, rebuild
+from ppl_jax.encoding import shares
 from ppl_jax.encoding.coordinates import (
     CATEGORY,
     MOST_CATEGORIES,
@@ -34,8 +33,9 @@ from ppl_jax.encoding.coordinates import (
     log_priors,
     log_stretch,
 )
+from ppl_jax.encoding.shares import number_of_elements
 from ppl_jax.errors import ObservationError
-from ppl_jax.language.primitives import OBSERVE, SAMPLE, Site
+from ppl_jax.language.site import OBSERVE, SAMPLE, Site
 from ppl_jax.storage import RowLayout, TraceTable
 from ppl_jax.storage.layouts import SiteLayout
 

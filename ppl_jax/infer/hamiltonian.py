@@ -16,7 +16,7 @@ from numpyro.infer import NUTS
 from ppl_jax.distributions.delta import Delta
 from ppl_jax.distributions.from_numpyro import trust
 from ppl_jax.interop.numpyro import NUMPYRO_LOCK
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.running.device import IMPLEMENTATION, words
 from ppl_jax.running.progress import Progress
 from ppl_jax.running.symbolic import SymbolicExecution, run_symbolically

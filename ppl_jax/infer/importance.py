@@ -11,8 +11,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ppl_jax.empirical import Empirical
-from ppl_jax.errors import PPLError, UntraceableModelError
+from ppl_jax.errors import PPLError
 from ppl_jax.language.handlers import inflate, propose
+from ppl_jax.running.backends import COMPILING_PAYS, choose_backend
 from ppl_jax.running.broken import Broken
 from ppl_jax.running.checks import (
     check_count,
@@ -24,17 +25,14 @@ from ppl_jax.running.checks import (
     gather,
     names_met,
     warn_if_unreliable,
-    warn_of_lost_precision,
 )
 from ppl_jax.running.execution import handlers_in_force
 from ppl_jax.running.host import Job, run_on_host
 from ppl_jax.running.progress import Progress
-from ppl_jax.running.reproducible import warn_if_irreproducible
-from ppl_jax.running.services import at_once, is_traceable
+from ppl_jax.running.services import at_once
 from ppl_jax.storage import TraceWriter
 from ppl_jax.streams import check_seed
 
-COMPILING_PAYS = 10_000  # executions from which backend="auto" tries JAX: fewer are done before JAX has compiled
 DEVICE_BLOCK = 1 << 17  # executions that the device does at once
 
 
@@ -200,52 +198,6 @@ def _run_guided(
     with Progress(num_traces, "trace", progress) as bar:
         produce = partial(run_guided, job, network, num_traces, lockstep, loops, broken, progress=bar)
         return gather(lambda writer: produce(writer=writer), TraceWriter(path), conclude)
-
-
-def choose_backend(backend: str, job: Job, num_traces: float) -> Any:
-    """The compiled model where JAX is to run it, None where the host is.
-
-    "auto" takes JAX where some executions, repeated on the host, show that both do the same; "jax" warns if they
-    do not. A program that is not the same when it is run again is warned of.
-
-    Raises:
-      ValueError: an unknown name.
-      UntraceableModelError: ``backend="jax"`` and JAX cannot trace the model.
-    """
-    if backend not in ("auto", "host", "jax"):
-        raise ValueError(f"backend must be 'auto', 'host' or 'jax', got {backend!r}.")
-    # Before JAX traces it: a program that keeps its draws is left as it was.
-    if backend != "jax" and warn_if_irreproducible(job, num_traces):
-        return None
-    if backend == "host" or (backend == "auto" and (num_traces < COMPILING_PAYS or not is_traceable(job.model))):
-        return None
-    if not is_traceable(job.model):
-        raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
-    from ppl_jax.running.agreement import examine, warn_of  # only here is JAX needed
-    from ppl_jax.running.device import trace_structure
-
-    try:
-        batch_model = trace_structure(
-            job.model,
-            job.observations,
-            score=job.score,
-            likelihood_importance=job.likelihood_importance,
-            ambient=job.ambient,
-        )
-    except UntraceableModelError:
-        if backend == "jax":
-            raise
-        return None
-    finding = examine(batch_model, job)
-    if finding is None:
-        return batch_model
-    if backend == "auto" and finding.kind in ("precision", "differs"):
-        return None
-    if finding.kind == "precision":
-        warn_of_lost_precision(finding.text, "backend='host'")
-    elif finding.kind != "not compared" or backend == "auto":
-        warn_of(finding)
-    return batch_model if backend == "jax" or finding.kind == "not compared" else None
 
 
 def _run_on_device(batch_model: Any, seed: int, num_traces: int, progress: Progress, writer: TraceWriter) -> None:

@@ -23,7 +23,7 @@ from ppl_jax.errors import (
     UnknownObservationError,
     UntraceableModelError,
 )
-from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.language.site import FACTOR, TAG
 from ppl_jax.running.checks import (
     INSPECTED,
     blame,

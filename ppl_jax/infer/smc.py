@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 from ppl_jax.empirical import Empirical
 from ppl_jax.empirical.weights import normalised, systematic_at
 from ppl_jax.errors import ModelError, describe_site
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.running.checks import (
     check_count,

@@ -31,7 +31,8 @@ from ppl_jax.distributions.factor import Factor
 from ppl_jax.distributions.from_numpyro import from_numpyro as distribution_from_numpyro
 from ppl_jax.errors import PPLError
 from ppl_jax.language.handlers import Handler
-from ppl_jax.language.primitives import FACTOR, OBSERVE, SAMPLE, TAG, Site, check_value, frames, send
+from ppl_jax.language.site import FACTOR, OBSERVE, SAMPLE, TAG, Site, check_value
+from ppl_jax.language.stack import frames, send
 from ppl_jax.streams import Stream, check_seed
 
 #: Guards numpyro's global stack while a numpyro model or sampler runs; the thread that holds it may take it again.

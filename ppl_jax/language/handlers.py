@@ -17,8 +17,10 @@ from typing import Any
 
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.errors import PPLError, SiteError, SupportError
-from ppl_jax.language.primitives import FACTOR, SAMPLE, Site, check_value, pop, push
-from ppl_jax.language.primitives import Messenger as Messenger  # the base of one's own, to be found here
+from ppl_jax.language import foreign
+from ppl_jax.language.site import FACTOR, SAMPLE, Site, check_value
+from ppl_jax.language.stack import Messenger as Messenger
+from ppl_jax.language.stack import pop, push
 from ppl_jax.language.trace import Trace
 from ppl_jax.streams import Stream, check_seed
 
@@ -32,10 +34,8 @@ class Handler:
     model: Model | None = None
 
     def __post_init__(self) -> None:
-        if self.model is not None and "numpyro" in sys.modules:
-            from ppl_jax.interop.numpyro import adapt
-
-            object.__setattr__(self, "model", adapt(self.model))
+        if self.model is not None:
+            object.__setattr__(self, "model", foreign.adapt(self.model))
 
     def messenger(self) -> Any:
         raise NotImplementedError
@@ -372,10 +372,8 @@ def checked_proposal(site: Site, proposal: Any) -> Distribution:
       SiteError: it is not a distribution, is of another shape, or has densities where the prior has probabilities:
         weights of such draws would be numbers without meaning.
     """
-    if not isinstance(proposal, Distribution) and type(proposal).__module__.startswith("numpyro."):
-        from ppl_jax.distributions.from_numpyro import from_numpyro
-
-        proposal = from_numpyro(proposal)
+    if not isinstance(proposal, Distribution) and foreign.is_foreign(proposal):
+        proposal = foreign.as_distribution(proposal)
     if not isinstance(proposal, Distribution):
         problem = f"the proposal is {proposal!r}, which is no distribution."
         raise SiteError(site, problem, "Return one of ppl_jax.distributions, or None for the prior.")

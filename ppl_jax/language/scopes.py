@@ -6,8 +6,8 @@
 
 A program means the same with and without the marks. What they change is how engines see it: rejected passes leave the
 trace, Markov chains draw the loop anew as a whole, and importance weights under a network stay of finite variance (see
-:mod:`ppl_jax.infer.guided.amortized_rejection`). The passes of a loop must be alike: what a pass does may depend on what came before the
-loop and on its own draws, not on earlier passes.
+:mod:`ppl_jax.infer.guided.amortized_rejection`). The passes of a loop must be alike: what a pass does may depend on
+what came before the loop and on its own draws, not on earlier passes.
 
 A handler's messenger takes part by the methods ``mark(scope)``, which gives what it must know to come back here and is
 called at the beginning of every pass, ``rewind(mark)`` after a pass that was rejected, and, where it needs to know,
@@ -24,7 +24,7 @@ from ppl_jax.errors import ScopeError
 from ppl_jax.language.addresses import call_site
 from ppl_jax.language.handlers import control as controlled
 from ppl_jax.language.handlers import with_statement
-from ppl_jax.language.primitives import frames, pop, push
+from ppl_jax.language.stack import frames, pop, push
 
 
 class OpenScope:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppl_jax.language.primitives import FACTOR, TAG, Site
+from ppl_jax.language.site import FACTOR, TAG, Site
 from ppl_jax.shown import cut_off, html_table, short
 
 _SITES_SHOWN = 20

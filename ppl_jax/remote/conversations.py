@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ppl_jax.errors import ModelError
-from ppl_jax.language.primitives import frames
+from ppl_jax.language.stack import frames
 from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
 from ppl_jax.remote.nuisances import Sharer, sharer
 from ppl_jax.remote.peers import Peer

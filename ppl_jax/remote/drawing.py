@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppl_jax.errors import ObservationError, PPLError
-from ppl_jax.language.primitives import OBSERVE, TAG, check_value
+from ppl_jax.language.site import OBSERVE, TAG, check_value
 from ppl_jax.remote.conversations import Conversation
 from ppl_jax.remote.failures import ConnectionLost, as_exception, is_programs
 from ppl_jax.remote.peers import Peer

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ppl_jax.language.primitives import SAMPLE, Site, frames
+from ppl_jax.language.site import SAMPLE, Site
+from ppl_jax.language.stack import frames
 from ppl_jax.remote.failures import ConnectionLost
 from ppl_jax.remote.peers import Peer
 from ppl_jax.remote.rows import observations_message

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import ObservationError
-from ppl_jax.language.primitives import OBSERVE, SAMPLE, Site
+from ppl_jax.language.site import OBSERVE, SAMPLE, Site
 from ppl_jax.remote.conversations import Conversation, vocabulary_of
 from ppl_jax.remote.drawing import forms_of
 from ppl_jax.remote.failures import ConnectionLost, is_programs

@@ -13,7 +13,7 @@ import numpy as np
 
 from ppl_jax.distributions.layouts import rebuild
 from ppl_jax.errors import observed_in_scope
-from ppl_jax.language.primitives import FACTOR, OBSERVE, SAMPLE, TAG, Site, check_value
+from ppl_jax.language.site import FACTOR, OBSERVE, SAMPLE, TAG, Site, check_value
 from ppl_jax.language.trace import Scope
 from ppl_jax.storage import RowLayout
 from ppl_jax.storage.layouts import SiteLayout

@@ -15,8 +15,10 @@ import numpy as np
 from ppl_jax.distributions.base import Distribution, is_tracer
 from ppl_jax.distributions.layouts import FAMILIES, is_discrete, rebuild
 from ppl_jax.errors import ParameterError, RemoteParameterError, UntraceableModelError
-from ppl_jax.language.primitives import SAMPLE, Site, factor, frames, observe, sample, send, tag
+from ppl_jax.language.primitives import factor, observe, sample, tag
 from ppl_jax.language.scopes import OpenScope
+from ppl_jax.language.site import SAMPLE, Site
+from ppl_jax.language.stack import frames, send
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.errors import MalformedMessage

@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.extend.core import Literal as JaxLiteral
 
 from ppl_jax.errors import UntraceableModelError
-from ppl_jax.language.primitives import TAG
+from ppl_jax.language.site import TAG
 from ppl_jax.running.checks import callers_level
 from ppl_jax.running.device import BatchModel, Program, trace_structure
 from ppl_jax.running.generators import states_of_generators, went_on

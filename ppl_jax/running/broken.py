@@ -19,7 +19,7 @@ import numpy as np
 
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.errors import DegenerateWeightsError, ModelError, ParameterError, PPLError
-from ppl_jax.language.primitives import total_log_prob
+from ppl_jax.language.site import total_log_prob
 from ppl_jax.running.checks import callers_level
 from ppl_jax.running.execution import Execution, proposed_to
 from ppl_jax.streams import Stream

@@ -26,7 +26,7 @@ from ppl_jax.errors import (
 )
 from ppl_jax.interop.numpyro import adapt
 from ppl_jax.language.addresses import is_own
-from ppl_jax.language.primitives import FACTOR, TAG, Site
+from ppl_jax.language.site import FACTOR, TAG, Site
 from ppl_jax.storage import TraceTable, TraceWriter
 
 LOOK_EARLY = 100  # executions after which a name that was never met is worth a warning

@@ -1,9 +1,9 @@
 """The device's way to run a model: whole batches of executions under jit(vmap), straight into a table of traces.
 
-A model of fixed structure is run once on abstract values (:mod:`ppl_jax.running.symbolic`); what it computes is compiled
-for a fixed number of executions, a chunk. Chunk c holds executions c * size ... (c + 1) * size - 1, whatever the caller
-asks for, and execution i always stands at the same place of the same chunk: results cannot depend on where a caller
-divides a run. The last chunk computed is remembered, so that reading a run in order computes nothing twice.
+A model of fixed structure is run once on abstract values (:mod:`ppl_jax.running.symbolic`); what it computes is
+compiled for a fixed number of executions, a chunk. Chunk c holds executions c * size ... (c + 1) * size - 1, whatever
+the caller asks for, and execution i always stands at the same place of the same chunk: results cannot depend on where
+a caller divides a run. The last chunk computed is remembered, so that reading a run in order computes nothing twice.
 
 Site s of execution i draws from the Threefry key fold_in(fold_in(fold_in(seed, high word of i), s), low word of i). Its
 numbers are not those of the host: JAX transforms other uniforms, by default in float32.

@@ -8,17 +8,8 @@ from typing import Any, NamedTuple
 
 from ppl_jax.errors import ModelError, ParameterError, PPLError, describe_site, missing_value, observed_in_scope
 from ppl_jax.language.addresses import error_site, is_own
-from ppl_jax.language.primitives import (
-    FACTOR,
-    TAG,
-    Messenger,
-    Plain,
-    Site,
-    ambient_messengers,
-    check_value,
-    run_under,
-    total_log_prob,
-)
+from ppl_jax.language.site import FACTOR, TAG, Site, check_value, total_log_prob
+from ppl_jax.language.stack import Messenger, Plain, ambient_messengers, run_under
 from ppl_jax.language.trace import Scope, Trace
 from ppl_jax.shown import short
 from ppl_jax.streams import Stream

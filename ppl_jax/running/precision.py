@@ -14,7 +14,7 @@ import numpy as np
 
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.errors import describe_site
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.running.execution import Execution, execute
 from ppl_jax.running.host import Job

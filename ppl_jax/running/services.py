@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ppl_jax.language.handlers import Handler
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Scope
 from ppl_jax.storage import RowLayout, TraceTable
 from ppl_jax.streams import CountedStream

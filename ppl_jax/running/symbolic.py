@@ -21,7 +21,8 @@ from ppl_jax.distributions.mixture import Mixture
 from ppl_jax.distributions.supports import has_moving_bounds, is_traced
 from ppl_jax.errors import ObservationError, PPLError, UntraceableModelError, describe_scope
 from ppl_jax.language.addresses import error_site
-from ppl_jax.language.primitives import FACTOR, TAG, Site, run_under
+from ppl_jax.language.site import FACTOR, TAG, Site
+from ppl_jax.language.stack import run_under
 from ppl_jax.running.execution import Execution, progress_of
 from ppl_jax.running.traced_text import TracedTextError, refusing_text
 from ppl_jax.storage.layouts import RowLayout, SiteLayout

@@ -8,7 +8,7 @@ import numpy as np
 
 from ppl_jax.distributions.base import Elementwise
 from ppl_jax.distributions.layouts import FAMILIES
-from ppl_jax.language.primitives import FACTOR, TAG
+from ppl_jax.language.site import FACTOR, TAG
 from ppl_jax.storage.layouts import RowLayout
 from ppl_jax.storage.tables import TraceTable
 

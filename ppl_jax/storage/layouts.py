@@ -15,7 +15,7 @@ import numpy as np
 
 from ppl_jax.distributions.layouts import FAMILIES, count_numbers, is_discrete, rebuild
 from ppl_jax.errors import StorageError
-from ppl_jax.language.primitives import FACTOR, OBSERVE, SAMPLE, TAG, Site
+from ppl_jax.language.site import FACTOR, OBSERVE, SAMPLE, TAG, Site
 from ppl_jax.language.trace import name_and_occurrence
 from ppl_jax.storage.columns import Numbers, is_whole, template_numbers
 from ppl_jax.storage.templates import freeze, object_places, size, unflatten

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import StorageError
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Trace, is_key
 from ppl_jax.storage.columns import Numbers, as_column, gather
 from ppl_jax.storage.layouts import RowLayout

@@ -18,7 +18,7 @@ import numpy as np
 from ppl_jax.distributions.base import Distribution, Elementwise
 from ppl_jax.distributions.factor import Factor
 from ppl_jax.errors import StorageError, describe_site
-from ppl_jax.language.primitives import TAG, Site
+from ppl_jax.language.site import TAG, Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.storage.folder import INDEX, TableFolder, open_table
 from ppl_jax.storage.layouts import RowLayout, SiteLayout

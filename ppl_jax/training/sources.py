@@ -17,7 +17,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 
 from ppl_jax.empirical import Empirical
-from ppl_jax.infer.importance import choose_backend
+from ppl_jax.running.backends import choose_backend
 from ppl_jax.running.checks import callers_level, check_count, check_model
 from ppl_jax.running.execution import handlers_in_force
 from ppl_jax.running.host import Job, write_execution

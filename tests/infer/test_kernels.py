@@ -12,7 +12,7 @@ import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.distributions.from_numpyro import from_numpyro
 from ppl_jax.infer.metropolis.kernels import Lightweight, RandomWalk, named_kernel
-from ppl_jax.language.primitives import total_log_prob
+from ppl_jax.language.site import total_log_prob
 from ppl_jax.streams import Stream, streams
 
 INF = math.inf

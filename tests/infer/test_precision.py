@@ -8,7 +8,7 @@ import pytest
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
-from ppl_jax.infer.importance import choose_backend
+from ppl_jax.running.backends import choose_backend
 from ppl_jax.running.execution import NO_DATA
 from ppl_jax.running.host import Job
 

@@ -17,6 +17,7 @@ from programs import GUM_DATA, gum
 
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
+from ppl_jax.running import progress as module
 from ppl_jax.running.progress import Progress
 
 
@@ -104,7 +105,7 @@ def slow():
 
 def recorded(monkeypatch, **options):
     Recorded.seen = []
-    for name in ("importance", "metropolis"):
+    for name in ("importance", "metropolis.engine"):
         monkeypatch.setattr(f"ppl_jax.infer.{name}.Progress", Recorded)
     return Recorded.seen
 

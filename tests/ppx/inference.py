@@ -11,7 +11,7 @@ import numpy as np
 import ppl_jax as ppl
 import ppx
 from ppl_jax.distributions.layouts import rebuild
-from ppl_jax.language.primitives import FACTOR, OBSERVE, SAMPLE
+from ppl_jax.language.site import FACTOR, OBSERVE, SAMPLE
 from ppx import messages as m
 from ppx.constants import SiteKind
 from ppx.positions import PositionedStream

@@ -12,7 +12,7 @@ from cpp_front_end import Statement, built, connected, has_target, local_prior
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 import ppx
-from ppl_jax.language.primitives import TAG
+from ppl_jax.language.site import TAG
 from ppx.constants import SiteKind
 
 

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from ppl_jax.errors import ScopeError, describe_scope, describe_site
 from ppl_jax.infer.guided.evaluator import Evaluator, Guided, Token
 from ppl_jax.infer.smc import RecordingStream
-from ppl_jax.language.primitives import FACTOR, TAG, Site
+from ppl_jax.language.site import FACTOR, TAG, Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.nn.network import Network
 from ppl_jax.running.execution import Execution, execute
@@ -126,7 +126,10 @@ class Looping(Guided):
         self.rng = self.hidden = RecordingStream(self.own, [])
 
     def shared_stream(self) -> CountedStream | None:
-        """See :class:`ppl_jax.running.services.Sharing`; None within a scope of this process, where the network may propose."""
+        """See :class:`ppl_jax.running.services.Sharing`; None within a scope of this process.
+
+        There the network may propose.
+        """
         remote = self.treatment.number > 0 and self.treatment.remote
         return self.own if isinstance(self.own, CountedStream) and not self.loops and not remote else None
 

@@ -26,7 +26,7 @@ from ppl_jax.infer.guided.evaluator import Evaluator, Guided, Pending, Token, lo
 from ppl_jax.infer.guided.tasks import Task
 from ppl_jax.infer.metropolis.chains import Answer, Question, Steps, run_chain
 from ppl_jax.infer.metropolis.single_site import Impossible, Proposed, Settings, State
-from ppl_jax.language.primitives import SAMPLE, Site
+from ppl_jax.language.site import SAMPLE, Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.nn.draws import log_densities, mixed_with_prior, proposals_of
 from ppl_jax.nn.network import Network

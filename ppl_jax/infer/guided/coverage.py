@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import warnings
 
-from ppl_jax.data import shares
-from ppl_jax.data.shares import number_of_elements
+from ppl_jax.encoding import shares
 from ppl_jax.encoding.coordinates import MOST_CATEGORIES, MOST_ELEMENTS, is_vectorised
+from ppl_jax.encoding.shares import number_of_elements
 from ppl_jax.errors import NetworkError, describe_site
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.nn.network import Network
 from ppl_jax.running.checks import callers_level
 

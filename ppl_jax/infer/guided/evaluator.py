@@ -20,14 +20,13 @@ import jax
 import numpy as np
 from greenlet import getcurrent
 
-from ppl_jax.data import shares
-from ppl_jax.data.shares import number_of_elements
 from ppl_jax.distributions.base import Distribution
 from ppl_jax.distributions.bernoulli import Bernoulli
 from ppl_jax.distributions.categorical import Categorical
 from ppl_jax.distributions.dirichlet import Dirichlet
 from ppl_jax.distributions.multinomial import Multinomial
 from ppl_jax.distributions.multivariate_normal import MultivariateNormal
+from ppl_jax.encoding import shares
 from ppl_jax.encoding.batches import places
 from ppl_jax.encoding.coordinates import (
     CATEGORY,
@@ -43,9 +42,10 @@ from ppl_jax.encoding.coordinates import (
     frames_of,
     is_vectorised,
 )
+from ppl_jax.encoding.shares import number_of_elements
 from ppl_jax.encoding.tokens import IMPOSSIBLE
 from ppl_jax.infer.guided.coverage import Coverage
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.nn.cores import initial_state
 from ppl_jax.nn.draws import draw, mixed_with_prior
 from ppl_jax.nn.network import Network, compiled_observer, compiled_step

@@ -16,7 +16,7 @@ import numpy as np
 from ppl_jax.infer.metropolis.kernels import FIRST_SCALE, TARGET_SCALAR, TARGET_VECTOR
 from ppl_jax.infer.metropolis.replayed_steps import NotByRows, Refused, RowState, RowSteps
 from ppl_jax.infer.metropolis.single_site import Settings, State, acceptance_of, start, step, table_of
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.running.broken import FORGIVABLE, Broken
 from ppl_jax.running.checks import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.running.progress import Counter, Due

@@ -40,7 +40,7 @@ from ppl_jax.distributions import (
 from ppl_jax.distributions.base import SMALLEST, UniformSource
 from ppl_jax.distributions.from_numpyro import NumpyroDistribution
 from ppl_jax.distributions.normal import standard_normal_quantile
-from ppl_jax.language.primitives import total_log_prob
+from ppl_jax.language.site import total_log_prob
 
 Move = tuple[Any, float]  # new value, log q(value | new) - log q(new | value)
 

@@ -1,8 +1,8 @@
 """Steps of Metropolis-Hastings on rows of numbers, for models that run again by themselves with kept values.
 
-The step is that of :mod:`ppl_jax.infer.metropolis.engine`, number for number; only what it costs is different. Where the new
-execution has the structure of the present one, the two rows are compared as arrays, and densities are evaluated only
-where numbers have changed.
+The step is that of :mod:`ppl_jax.infer.metropolis.engine`, number for number; only what it costs is different. Where
+the new execution has the structure of the present one, the two rows are compared as arrays, and densities are
+evaluated only where numbers have changed.
 
 Draws in a rejection loop of the simulator are made afresh in every step, as uncontrolled ones are: of their prior only
 the accepted pass is known, not the probability of acceptance by which it is normalised.
@@ -18,7 +18,7 @@ import numpy as np
 from ppl_jax.distributions.layouts import rebuild
 from ppl_jax.infer.metropolis.kernels import Kernel
 from ppl_jax.infer.metropolis.other_choices import number_of_choices
-from ppl_jax.language.primitives import FACTOR, SAMPLE, TAG, Site, total_log_prob
+from ppl_jax.language.site import FACTOR, SAMPLE, TAG, Site, total_log_prob
 from ppl_jax.language.trace import Scope, Trace
 from ppl_jax.running.services import Record, Request, Reruns
 from ppl_jax.storage import RowLayout, TraceTable, TraceWriter

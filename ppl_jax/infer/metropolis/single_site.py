@@ -1,6 +1,7 @@
 """The single-site step of Metropolis-Hastings, and where a chain starts: executions of a model that is called.
 
-The step is described in :mod:`ppl_jax.infer.metropolis.engine`; chains are made of it in :mod:`ppl_jax.infer.metropolis.chains`.
+The step is described in :mod:`ppl_jax.infer.metropolis.engine`; chains are made of it in
+:mod:`ppl_jax.infer.metropolis.chains`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ppl_jax.errors import DegenerateWeightsError, NoLatentsError
 from ppl_jax.infer.metropolis.kernels import FIRST_SCALE, Kernel
 from ppl_jax.infer.metropolis.other_choices import carried_over, has_other_choices
 from ppl_jax.language.handlers import reusable
-from ppl_jax.language.primitives import Site
+from ppl_jax.language.site import Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.running.broken import FORGIVABLE, Broken
 from ppl_jax.running.checks import check_weights
