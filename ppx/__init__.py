@@ -26,7 +26,11 @@ __all__ = [
     "PPXError", "MalformedMessage", "UnsupportedMessage", "OutOfState", "TooLarge", "PeerLost",
 ]  # fmt: skip
 
-_FRONT_END = {"serve": "ppx.frontend", "FrontEnd": "ppx.frontend", "rejection_scope": "ppx.scopes"}
+_FRONT_END = {
+    "serve": "ppl_jax.serving.frontend",
+    "FrontEnd": "ppl_jax.serving.frontend",
+    "rejection_scope": "ppl_jax.serving.scopes",
+}
 
 
 def __getattr__(name: str) -> Any:

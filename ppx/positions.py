@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ppl_jax.streams import BATCH, PREFETCHED_BLOCKS, uniforms
 from ppx.messages import Draws
+from ppx.streams import BATCH, PREFETCHED_BLOCKS, uniforms
 
 _64_BITS = (1 << 64) - 1
 _MOST_BLOCKS = 2048
 
 
 class PositionedStream:
-    """The stream ``(seed, index)`` of :mod:`ppl_jax.streams` from uniform number ``position`` on.
+    """The stream ``(seed, index)`` of :mod:`ppx.streams` from uniform number ``position`` on.
 
     Args:
       seed, index: integers in [0, 2**64).

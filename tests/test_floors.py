@@ -1,6 +1,8 @@
 """The floors of the house: a room imports only from rooms below it, also inside functions."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import ppl_jax
@@ -12,7 +14,7 @@ FLOORS = [
     "distributions",
     "language",
     "interop",
-    "storage",
+    "storage serving",
     "empirical",
     "encoding",
     "running",
@@ -48,6 +50,16 @@ def imports(path: Path):
             for name in node.names:
                 if name.name.split(".")[0] == "ppl_jax":
                     yield node.lineno, name.name
+
+
+def test_the_protocol_imports_nothing_of_the_package():
+    """And is importable by itself: its front end, a lazy name, is served from here."""
+    for path in sorted((PACKAGE.parent / "ppx").rglob("*.py")):
+        assert not list(imports(path)), path
+    script = (
+        "import sys, ppx; sys.exit(any(name.split('.')[0] in ('ppl_jax', 'jax', 'numpyro') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 def test_a_room_imports_only_from_rooms_below_it():

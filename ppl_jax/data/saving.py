@@ -24,7 +24,8 @@ from ppl_jax.running.execution import Execution, execute, handlers_in_force
 from ppl_jax.running.forked import run_forked
 from ppl_jax.running.services import TableAndWeights, check_workers
 from ppl_jax.storage import TraceTable, TraceWriter
-from ppl_jax.streams import BATCH, check_seed, streams
+from ppl_jax.streams import check_seed, streams
+from ppx.streams import BATCH
 
 HOST, DEVICE = "host", "jax"
 _DEVICE_BLOCK = 1 << 16

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ppl_jax.errors import DegenerateWeightsError, PPLError
-from ppl_jax.streams import Stream, check_seed, derive_seed, uniforms
+from ppl_jax.streams import Stream, check_seed, derive_seed
+from ppx.streams import uniforms
 
 RESAMPLING = 0x7265_7361  # label of the streams of resampling, which engines do not draw from
 

@@ -18,7 +18,8 @@ from ppl_jax.running.progress import Due, Progress, Tally
 from ppl_jax.running.services import Request, TableAndWeights, check_workers, executions
 from ppl_jax.running.workers import run_in_order
 from ppl_jax.storage import TraceTable, TraceWriter
-from ppl_jax.streams import BATCH, streams
+from ppl_jax.streams import streams
+from ppx.streams import BATCH
 
 PER_TASK = 4 * BATCH  # executions that one process does before another takes over, at the most
 TASK_SECONDS = 1.0  # for which it does, of a slow model: so long the others may wait at the end

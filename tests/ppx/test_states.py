@@ -11,6 +11,7 @@ from simulators import front_end
 import ppl_jax as ppl
 import ppl_jax.distributions as dist
 import ppx
+from ppl_jax.serving.frontend import build_id
 from ppx import ErrorCode
 from ppx import messages as m
 
@@ -91,9 +92,9 @@ def test_the_build_id_is_that_of_the_models_file(tmp_path):
         path.write_text(text)
         space = {}
         exec(compile(text, str(path), "exec"), space)
-        found.append(ppx.frontend.build_id(space["model"]))
+        found.append(build_id(space["model"]))
     assert found[0] != found[1]
-    assert ppx.frontend.build_id(len) == ""
+    assert build_id(len) == ""
 
 
 def test_a_handshake_forgets_sites_and_policy():

@@ -464,7 +464,7 @@ def test_a_simulator_that_ignores_the_order_to_end():
         sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]
         import ppx
         import remote_programs
-        from ppx.frontend import FrontEnd
+        from ppl_jax.serving.frontend import FrontEnd
         FrontEnd.stopped_by_signals = lambda self: nullcontext()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ppx.serve(remote_programs.healthy, sys.argv[1])

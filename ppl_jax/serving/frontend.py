@@ -24,11 +24,11 @@ from typing import Any
 from ppl_jax.errors import ParameterError
 from ppl_jax.language.addresses import error_site
 from ppl_jax.language.stack import run_under
+from ppl_jax.serving.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
 from ppx import messages as m
 from ppx.constants import ALL_CAPABILITIES, VERSION, Capability, ErrorCode, active
 from ppx.encoding import Encoder
 from ppx.errors import MalformedMessage, OutOfState, PeerLost, PPXError, TooLarge, UnsupportedMessage
-from ppx.execution import Execution, Orders, PlainExecution, RecordedExecution, Unwind
 from ppx.forks import Original, asked_for
 from ppx.forms import Decoder
 from ppx.positions import streams_of

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 from ppl_jax.language.site import FACTOR, OBSERVE, TAG
 from ppl_jax.language.site import Site as Statement
+from ppl_jax.serving.supports import is_within
 from ppx import messages as m
 from ppx.constants import Capability, SiteKind
 from ppx.errors import MalformedMessage, PPXError, UnsupportedMessage
 from ppx.positions import PositionedStream
 from ppx.recording import Recorder, Replayed, Scope, SiteNumbers
 from ppx.sites import as_numbers, from_numbers, is_known, needed
-from ppx.supports import is_within
 
 
 class Unwind(BaseException):

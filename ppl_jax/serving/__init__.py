@@ -1,0 +1,1 @@
+"""Python models as simulators for anybody who speaks PPX: the front end."""
