@@ -3,6 +3,8 @@
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,12 @@ FAMILIES = {
     "Normal", "Uniform", "Categorical", "Poisson", "Bernoulli", "Beta", "Exponential", "Gamma", "LogNormal", "Binomial",
     "Weibull", "TruncatedNormal", "VonMises", "Mixture", "MultivariateNormal", "Factor", "Delta",
 }  # fmt: skip
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = (Path(__file__).parent.parent / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {ppl.__version__}\n" in citation
+    assert version("ppl-jax") == ppl.__version__
 
 
 def test_names():
