@@ -61,6 +61,8 @@ def examine(batch_model: BatchModel, job: Job) -> Finding | None:
     if finding is not None:
         return finding
     numbers = _extremes(table)
+    if not len(numbers):  # no column varies
+        return None
     best = float(np.max(log_weights[np.isfinite(log_weights)], initial=-np.inf))
     return compare(table.take(numbers), log_weights[numbers], job, best - _NEGLIGIBLE)
 

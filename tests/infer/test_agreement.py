@@ -283,3 +283,13 @@ def test_a_program_that_computes_with_earlier_draws_never_meets_jax():
     # The sum of two has variance 2; neighbours share one, which makes its error larger by at most sqrt(2).
     assert found.stddev == pytest.approx(math.sqrt(2.0), abs=4 * math.sqrt(2.0) / math.sqrt(COUNT))
     assert all(isinstance(x, float) for x in kept)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_program_of_certain_values_has_no_extremes_to_compare():
+    def certain():
+        x = ppl.sample(dist.Delta(1.5), name="x")
+        ppl.observe(dist.Normal(x, 1.0), 2.0, name="y")
+
+    posterior = ppl.importance_sampling(certain, num_traces=10_000, seed=1, progress=False)
+    assert posterior.map("x").mean == pytest.approx(1.5, abs=1e-11)
