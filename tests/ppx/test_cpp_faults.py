@@ -77,8 +77,10 @@ def test_no_fault_leaves_memory_in_disorder(kind, tmp_path):
                 for _ in range(10):
                     dialogue(connection, m.Run())
         process.terminate()
-        errors = process.communicate(timeout=PATIENCE)[1]
-        assert (process.returncode, errors) == (0, "")
+        lines = process.communicate(timeout=PATIENCE)[1].splitlines()
+        # A peer of PPX 1.0.0 cannot be told why an execution failed; the terminal is.
+        unexpected = [line for line in lines if not (line.startswith("ppx: ") and "answered with Reset" in line)]
+        assert (process.returncode, unexpected) == (0, [])
 
 
 @pytest.mark.parametrize("kind", ["standard", "parameter", "destructor", "swallowed"])
