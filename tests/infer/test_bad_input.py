@@ -309,7 +309,7 @@ def test_a_second_ctrl_c_does_not_wait_for_workers(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent("""
-        import os, signal, threading, time, warnings
+        import os, signal, sys, threading, time
         import ppl_jax as ppl, ppl_jax.distributions as dist
 
         calls = []
@@ -318,17 +318,26 @@ def test_a_second_ctrl_c_does_not_wait_for_workers(tmp_path):
             calls.append(ppl.sample(dist.Normal(0.0, 1.0), name="x"))
             if len(calls) > 3000:
                 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+                open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
                 time.sleep(1000)
+
+        def press():
+            while len(os.listdir(sys.argv[1])) < 2:
+                time.sleep(0.05)
+            for _ in range(2):
+                time.sleep(1.5)
+                os.kill(os.getpid(), signal.SIGINT)
 
         if __name__ == "__main__":
             ppl.prior(lambda: None, 10, progress=False)
-            for delay in (3.0, 4.5):
-                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Thread(target=press, daemon=True).start()
             posterior = ppl.prior(model, 1_000_000, seed=1, backend="host", num_workers=2, progress=False)
             print(len(posterior))
         """)
     )
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    stuck = tmp_path / "stuck"
+    stuck.mkdir()
+    done = subprocess.run([sys.executable, program, stuck], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 4 * 1024  # two whole blocks of each
 
