@@ -112,7 +112,8 @@ lint: env ## ruff (rules and format) and mypy
 	$(BIN)/mypy $(PACKAGES)
 
 # Whole files go to a process, because the tests of a file share what is slow to make: trained networks, compiled functions.
-PARALLEL ?= -n auto --dist loadfile
+# There is a process more than there are cores: many tests wait.
+PARALLEL ?= -n $(shell echo $$(($$(nproc) + 1))) --dist loadfile
 
 test: lint build ## what continuous integration runs: lint, types, the tests that take seconds
 	$(BIN)/python -m pytest $(PARALLEL)

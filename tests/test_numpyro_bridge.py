@@ -59,7 +59,14 @@ def near_the_posterior(site):
     return dist.Normal(7.0, 1.5) if site.name == "mu" else None
 
 
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
+SLOW = ("importance sampling, host", "metropolis_hastings")  # numpyro's draws on the host take a millisecond each
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(engine, marks=[pytest.mark.slow] if name in SLOW else []) for name, engine in ENGINES.items()],
+    ids=ENGINES,
+)
 def test_the_posterior_of_the_gaussian(engine):
     posterior = engine(numpyro_gum, GUM_DATA)
     mu = posterior.map("mu")

@@ -93,6 +93,7 @@ def hidden_markov():
     return states
 
 
+@pytest.mark.slow
 def test_hidden_markov_model_against_forward_backward():
     marginals, log_evidence = hidden_markov_posterior()
     posterior = ppl.importance_sampling(hidden_markov, HMM_DATA, 120_000, seed=4, backend="jax", **QUIET)

@@ -255,6 +255,7 @@ def test_of_networks_saved_earlier_only_what_is_very_far_is_held(tmp_path):
         infer(gum, GUM_DATA | {"obs0": 1e9}, 10, old)
 
 
+@pytest.mark.slow
 def test_an_image_far_outside_is_told_by_its_farthest_element():
     """Of elements that never varied, any other number is far."""
 

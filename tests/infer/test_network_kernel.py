@@ -323,7 +323,8 @@ def test_marsaglias_method_in_a_scope(share):
         assert agrees(posterior, function, expected)
 
 
-@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_the_probability_of_acceptance_of_a_scope_cancels(share):
     _, mean = truncated_with_mean_posterior(1.2)
     network = bad(truncated_with_mean, LSTM(8))

@@ -105,6 +105,7 @@ def test_nested_loops():
     assert {len(trace.sites) for trace in posterior} == {3, 4}
 
 
+@pytest.mark.slow
 def test_several_loops_of_one_scope():
     """Two loops of one address one behind the other: the sum of two truncated normals, by quadrature."""
 

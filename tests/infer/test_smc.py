@@ -60,7 +60,7 @@ def test_resampling_beats_importance_sampling(hmm_runs):
     assert np.mean([run.effective_sample_size for run in hmm_runs]) > 3 * plain.effective_sample_size
 
 
-@pytest.mark.parametrize("model", [gum, gum_marsaglia])
+@pytest.mark.parametrize("model", [gum, pytest.param(gum_marsaglia, marks=pytest.mark.slow)])
 def test_gaussian_with_unknown_mean(model):
     means = [ppl.smc(model, GUM_DATA, 2000, seed=seed, progress=False).map("mu").mean for seed in range(6)]
     error = np.std(means, ddof=1) / np.sqrt(len(means))

@@ -442,15 +442,26 @@ def test_nothing_is_left_however_the_inference_side_ends(kind, how, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Interrupted")
 def test_ctrl_c_and_then_work_goes_on():
+    over = threading.Event()
+
+    def press() -> None:
+        """Again after a while: Python loses one that comes while it runs the callback of a weak reference."""
+        over.wait(0.5)
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            over.wait(10.0)
+
     with dear() as model:
         pids = connect_all(model)
-        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-        timer.start()
+        thread = threading.Thread(target=press)
+        thread.start()
         try:
             found = sampled(model, 10**6, proposal=lambda site: None)  # what was finished is kept
         except KeyboardInterrupt:
             found = None
-        timer.join()
+        finally:
+            over.set()
+            thread.join()
         assert found is None or len(found) < 10**6
         assert values(sampled(model)) == values(sampled(remote_programs.healthy))
         assert set(pids) & set(connect_all(model))

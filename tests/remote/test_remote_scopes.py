@@ -123,6 +123,7 @@ def test_nested_loops_in_every_mode():
     assert [site.value for site in recorded.latents] == [site.value for site in whole[3].latents]
 
 
+@pytest.mark.slow
 def test_scopes_that_a_rejection_takes_along_leave_nothing_for_the_garbage_collector():
     with simulator("taken_along") as model:
 
