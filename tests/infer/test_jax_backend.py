@@ -15,7 +15,7 @@ import ppl_jax.distributions as dist
 from ppl_jax import handlers
 from ppl_jax.errors import ObservationError, UntraceableModelError
 from ppl_jax.running.device import trace_structure
-from ppl_jax.running.execution import Execution, execute
+from ppl_jax.running.execution import Execution, execute, handlers_in_force
 from ppl_jax.streams import Stream
 
 CENTRES = np.array([-1.0, 0.0, 2.0])
@@ -164,7 +164,7 @@ def test_proposals_correct_the_weight():
 
 def test_ambient_handlers_apply():
     with handlers.condition(data={"mu": 2.0}):
-        ambient = ppl.execution.handlers_in_force()
+        ambient = handlers_in_force()
     table, log_weights = trace_structure(gum, GUM_DATA, score=True, ambient=ambient).run(0, 0, 3)
     assert all(trace["mu"] == 2.0 and trace.sites[0].observed for trace in table)
     assert log_weights == pytest.approx([table[0].log_joint] * 3, rel=1e-6)

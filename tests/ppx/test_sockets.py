@@ -335,7 +335,7 @@ def test_a_front_end_without_a_key_is_not_trusted(keys):
 def test_default_endpoints_are_of_this_machine():
     import inspect
 
-    from ppx import frontend
+    from ppl_jax.serving import frontend
 
     assert inspect.signature(ppx.serve).parameters["endpoint"].default == frontend.DEFAULT_ENDPOINT
     assert inspect.signature(ppx.FrontEnd).parameters["endpoint"].default == "tcp://127.0.0.1:5555"

@@ -18,6 +18,7 @@ from remote_simulators import HERE, command, simulator
 
 import ppl_jax as ppl
 import ppx
+from ppl_jax.running.services import Request
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -401,7 +402,7 @@ def test_nothing_is_left_when_a_model_is_forgotten():
 def test_a_broken_run_leaves_a_usable_model():
     """The consumer of blocks goes away while simulators still work."""
     with simulator("slow", num_processes=2) as model:
-        blocks = model.executions(ppl.models.Request(1, {}, False), 0, 1000)
+        blocks = model.executions(Request(1, {}, False), 0, 1000)
         next(blocks)
         blocks.close()
         assert len(ppl.prior(model, 3, seed=1, progress=False)) == 3
