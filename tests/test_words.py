@@ -20,6 +20,9 @@ COMPLETED = {
     "AttributeError",
     "as_exception",
     "self.strayed",
+    "self.refuse",  # and two more of what a front end answers a peer
+    "TooLarge",
+    "OutOfState",
 }
 PARTS = {
     "the layouts have other lengths than their sites",
