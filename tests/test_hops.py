@@ -1,6 +1,7 @@
 """How many functions of the package a draw passes: what a newcomer must read to follow it."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import ppl_jax as ppl
@@ -34,10 +35,8 @@ def test_a_draw_under_importance_sampling():
 
     def model():
         executions.append(None)
-        if len(executions) == 150:  # long after the first looks at the model
-            with hops:
-                x = ppl.sample(prior, name="x")
-        else:
+        watched = hops if len(executions) == 150 else nullcontext()  # long after the first visit of the call site
+        with watched:
             x = ppl.sample(prior, name="x")
         ppl.observe(dist.Normal(x, 1.0), name="y")
 
