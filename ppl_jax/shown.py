@@ -24,6 +24,16 @@ def cut_off(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
+def element_name(name: str, index: tuple[int, ...]) -> str:
+    """What an element of an array is called."""
+    return f"{name}[{', '.join(map(str, index))}]"
+
+
+def html_text(text: str) -> str:
+    """A text whose lines and columns stay as they are."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
     """A table whose texts are escaped.
 

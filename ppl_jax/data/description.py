@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
+
+from ppl_jax.shown import html_text
 
 _TYPES_SHOWN = 10
 _ADDRESSES_SHOWN = 20
@@ -44,4 +45,4 @@ def _rest(count: int) -> list[str]:
 
 def as_html(info: Any) -> str:
     """The same for notebooks."""
-    return f"<pre>{html.escape(described(info, whole=False))}</pre>"
+    return html_text(described(info, whole=False))

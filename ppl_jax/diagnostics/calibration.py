@@ -9,7 +9,6 @@ a biased one at one end (Talts et al., "Validating Bayesian inference algorithms
 
 from __future__ import annotations
 
-import html
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ppl_jax.language.site import FACTOR, OBSERVE, Site
 from ppl_jax.language.trace import Trace
 from ppl_jax.running.checks import callers_level, check_count
 from ppl_jax.running.progress import Progress
+from ppl_jax.shown import element_name, html_text
 from ppl_jax.streams import Stream, check_seed, derive_seed
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -90,7 +90,7 @@ class Calibration:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return html_text(str(self))
 
 
 def calibration(
@@ -247,7 +247,7 @@ def _ranks(name: str, truth: Any, draws: list[Any], ties: Stream) -> dict[str, f
             "numbers, or arrays of one shape."
         )
     below, equal = np.sum(sampled < true, axis=0), np.sum(sampled == true, axis=0)
-    labels = [name] if true.shape == () else [f"{name}[{', '.join(map(str, at))}]" for at in np.ndindex(true.shape)]
+    labels = [name] if true.shape == () else [element_name(name, at) for at in np.ndindex(true.shape)]
     count = len(draws) + 1
     return {
         label: (int(low) + (int(same) + 1) * ties.random()) / count

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppl_jax.empirical.convergence import pareto_limit
+from ppl_jax.empirical.weights import log_sum
 from ppl_jax.errors import DegenerateWeightsError
 from ppl_jax.language.site import SAMPLE
-from ppl_jax.shown import html_table
+from ppl_jax.shown import element_name, html_table
 from ppl_jax.storage import TraceTable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def one_line(posterior: Empirical) -> str:
 def as_html(posterior: Empirical) -> str:
     """The same, and mean, standard deviation and quantiles of the named latents that all traces have."""
     caption = one_line(posterior)
-    if not len(posterior) or caption.endswith("all weights zero)"):
+    if log_sum(posterior.log_weights) == -np.inf:  # nothing is known of any number
         return html_table(caption, [], [])
     chains = posterior.num_chains > 1
     heads = ["", "mean", "sd", "5 %", "50 %", "95 %", "effective sample size", *(["R-hat"] if chains else [])]
@@ -71,7 +71,10 @@ def _columns(posterior: Empirical) -> Iterator[tuple[str, Empirical]]:
             yield name, part
             continue
         for index in np.ndindex(values.shape[1:]):
-            yield f"{name}[{', '.join(map(str, index))}]", part.map(itemgetter(index))
+            yield (
+                element_name(name, index),
+                part._with(values[:, *index], part.log_weights, None, part.num_executions, part.num_chains),
+            )
 
 
 def _latent_names(table: TraceTable) -> list[str]:

@@ -51,6 +51,21 @@ class Finding(NamedTuple):
     text: str
 
 
+def traced(job: Job) -> BatchModel:
+    """What JAX makes of a job's model.
+
+    Raises:
+      UntraceableModelError: it cannot trace the model.
+    """
+    return trace_structure(
+        job.model,
+        job.observations,
+        score=job.score,
+        likelihood_importance=job.likelihood_importance,
+        ambient=job.ambient,
+    )
+
+
 def examine(batch_model: BatchModel, job: Job) -> Finding | None:
     """What speaks against running ``job`` as its compiled ``batch_model``; None if nothing was found."""
     text = irreproducible(job)
@@ -121,13 +136,7 @@ def changed_between_tracings(batch_model: BatchModel, job: Job) -> Finding | Non
 
 def _changed(batch_model: BatchModel, job: Job) -> str | None:
     try:
-        again = trace_structure(
-            job.model,
-            job.observations,
-            score=job.score,
-            likelihood_importance=job.likelihood_importance,
-            ambient=job.ambient,
-        )
+        again = traced(job)
     except UntraceableModelError as error:
         return f"it could be traced once, and then could not ({error})"
     first, second = batch_model.program, again.program

@@ -32,17 +32,10 @@ def choose_backend(backend: str, job: Job, num_traces: float) -> Any:
         return None
     if not is_traceable(job.model):
         raise UntraceableModelError(f"JAX cannot trace {job.model!r}: it is in another process. Use backend='host'.")
-    from ppl_jax.running.agreement import examine, warn_of  # only here is JAX needed
-    from ppl_jax.running.device import trace_structure
+    from ppl_jax.running.agreement import examine, traced, warn_of  # only here is JAX needed
 
     try:
-        batch_model = trace_structure(
-            job.model,
-            job.observations,
-            score=job.score,
-            likelihood_importance=job.likelihood_importance,
-            ambient=job.ambient,
-        )
+        batch_model = traced(job)
     except UntraceableModelError:
         if backend == "jax":
             raise

@@ -16,7 +16,7 @@ from ppl_jax.running.checks import LOOK_EARLY, warn_of_unmet_names
 from ppl_jax.running.execution import Execution, execute
 from ppl_jax.running.progress import Due, Progress, Tally
 from ppl_jax.running.services import Request, TableAndWeights, check_workers, executions
-from ppl_jax.running.workers import run_in_order
+from ppl_jax.running.workers import run_in_order, worked
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import streams
 from ppx.streams import BATCH
@@ -58,21 +58,16 @@ def run_on_host(
 
     def task(k: int) -> tuple[TraceTable, np.ndarray]:
         start = early + k * per_task
-        part = TraceWriter()
         # What fails in another process is done again in this one, where what is to be forgiven is counted.
         forgiving = broken if os.getpid() == here else None
-        try:
+
+        def work(part: TraceWriter) -> None:
             for rng in streams(job.seed, start, min(start + per_task, num_traces)):
                 write_execution(job, rng, part, False, forgiving)
                 if os.getpid() != here:
                     tally.count(k % num_workers, 1)
-        except BaseException as error:
-            if os.getpid() == here:  # a failed task is repeated here: keep what it finished
-                writer.extend(*part.finish())
-                raise
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-        return part.finish()
+
+        return worked(work, here, writer)
 
     def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ppl_jax.errors import StorageError, WorkerDied
-from ppl_jax.storage import RowLayout, TraceTable
+from ppl_jax.storage import RowLayout, TraceTable, TraceWriter
 
 Traces = tuple[TraceTable, np.ndarray]  # a table and its log weights
 Task = Callable[[int], Traces]
@@ -78,6 +78,23 @@ def run_in_order(
     finally:
         for worker in workers:
             worker.end()
+
+
+def worked(work: Callable[[TraceWriter], None], here: int, writer: TraceWriter) -> Traces:
+    """The answer of a task: what ``work`` writes; if it is interrupted, what it had finished.
+
+    In the process ``here``, where failed tasks are repeated, that goes to ``writer``, and the error on.
+    """
+    part = TraceWriter()
+    try:
+        work(part)
+    except BaseException as error:
+        if os.getpid() == here:
+            writer.extend(*part.finish())
+            raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+    return part.finish()
 
 
 def in_background(task: Task, numbers: range, num_workers: int) -> Iterator[Traces]:

@@ -46,7 +46,7 @@ from ppl_jax.running.host import Job
 from ppl_jax.running.progress import Counted, Counter, Progress, Tally
 from ppl_jax.running.reproducible import warn_if_irreproducible
 from ppl_jax.running.services import check_workers
-from ppl_jax.running.workers import run_in_order
+from ppl_jax.running.workers import run_in_order, worked
 from ppl_jax.storage import TraceTable, TraceWriter
 from ppl_jax.streams import check_seed
 
@@ -193,19 +193,13 @@ def _run_chains(
     here, tally = os.getpid(), Tally(len(lengths), progress)
 
     def task(chain: int) -> tuple[TraceTable, np.ndarray]:
-        part = TraceWriter()
-        try:
+        def work(part: TraceWriter) -> None:
             if os.getpid() == here:
                 run(chain, part, Counted(tally, chain))
             else:  # one that must forgive a step fails, and is repeated in the parent, where they are counted
                 _run(run_chain(settings, chain, lengths[chain], part, Counted(tally, chain), None))
-        except BaseException as error:
-            if os.getpid() == here:  # a failed chain is repeated here: keep what it finished
-                writer.extend(*part.finish())
-                raise
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-        return part.finish()
+
+        return worked(work, here, writer)
 
     def receive(table: TraceTable, log_weights: np.ndarray) -> None:
         writer.extend(table, log_weights)
